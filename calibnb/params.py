@@ -1,0 +1,641 @@
+"""params.yaml as typed, checked objects.
+
+`load` reads the file, checks every key and every grid point before anything runs, and raises one `UserError`
+that names the key, what is allowed and what was found. There are no defaults: the file says all of it, and
+params.yaml explains each key where it stands.
+
+    python -m calibnb.params check [params.yaml]                          checks a file
+    python -m calibnb.params merge params.yaml profiles/demo.yaml > out   lays a profile over it
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import posixpath
+import re
+import string
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import numpy as np
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from calibnb import laws, specs
+from calibnb.errors import UserError
+from calibnb.families import FAMILIES, ParameterError
+
+LARGEST = 1e15  # size of a grid's numbers: whole ones beyond are no longer exact as floats
+MAX_GRID = 100_000  # settings of one grid: a slip such as n = 10**9 should be an error, not a hang
+
+
+class Block(BaseModel):
+    """A block of keys: all required, no others, no conversions between types, unchangeable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _problem(requirement: str, got: Any) -> PydanticCustomError:
+    """An error whose text follows the key: "must be ..., got ..."."""
+    return PydanticCustomError("calibnb", f"must be {requirement}, got {_shown(got)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+
+
+# ---------------------------------------------------------------------------------------------- families
+
+
+class Axis(Block):
+    """One parameter's values: a list, or points spaced evenly (`lin`) or geometrically (`log`)."""
+
+    kind: Literal["list", "lin", "log"]
+    values: tuple[int | float, ...]  # the list itself, or (low, high, count)
+
+    def points(self) -> list[float]:
+        """The values in the order of the grid."""
+        if self.kind == "list":
+            return list(self.values)
+        low, high, count = self.values
+        space = np.linspace if self.kind == "lin" else np.geomspace
+        return [float(x) for x in space(low, high, int(count))]
+
+    def draw(self, rng: np.random.Generator, integral: bool) -> float:
+        """A value inside the axis's range, as `specs.continuous` describes."""
+        if self.kind == "list":
+            low, high = min(self.values), max(self.values)
+            integral = integral or all(isinstance(x, int) for x in self.values)
+        else:
+            low, high = self.values[:2]
+        if integral:
+            return float(rng.integers(math.ceil(low), math.floor(high), endpoint=True))
+        if self.kind == "log":
+            return math.exp(rng.uniform(math.log(low), math.log(high)))
+        return float(rng.uniform(low, high))
+
+
+def _axis(raw: Any) -> Any:
+    if isinstance(raw, Axis):
+        return raw
+    if isinstance(raw, list):
+        if not raw or not all(map(_is_number, raw)):
+            raise _problem("a list of numbers", raw)
+        if len(set(raw)) < len(raw):
+            raise _problem("a list without repeats", raw)
+        return Axis(kind="list", values=tuple(raw))
+    shape = "a list of numbers, {lin: [low, high, count]} or {log: [low, high, count]}"
+    if not isinstance(raw, dict) or len(raw) != 1 or next(iter(raw)) not in ("lin", "log"):
+        raise _problem(shape, raw)
+    kind, values = next(iter(raw.items()))
+    if not isinstance(values, list) or len(values) != 3 or not all(map(_is_number, values)):
+        raise _problem(shape, raw)
+    low, high, count = values
+    if not isinstance(count, int) or not 2 <= count <= MAX_GRID:
+        raise _problem(f"given with an integer count from 2 to {MAX_GRID}", raw)
+    if not low < high:
+        raise _problem("given with low < high", raw)
+    if kind == "log" and low <= 0:
+        raise _problem("given with low > 0 (a log grid)", raw)
+    return Axis(kind=kind, values=(low, high, count))
+
+
+def _coordinate(raw: Any) -> Any:
+    if not _is_number(raw):
+        raise _problem("a number", raw)
+    return raw
+
+
+Axes = dict[str, Annotated[Axis, BeforeValidator(_axis)]]
+Row = dict[str, Annotated[int | float, BeforeValidator(_coordinate)]]
+
+
+class FamilyGrid(Block):
+    """The settings of one family: `train` and `unseen` grids, or a `held_out` one, and `selected` rows."""
+
+    train: Axes | None = None
+    unseen: Axes | None = None
+    held_out: Axes | None = None
+    selected: Annotated[tuple[Row, ...], Strict(False)]
+
+    @property
+    def grids(self) -> dict[str, Axes]:
+        """The grids that are given, by split."""
+        every = {"train": self.train, "unseen": self.unseen, "held_out": self.held_out}
+        return {split: axes for split, axes in every.items() if axes is not None}
+
+
+# ------------------------------------------------------------------------------------------- other blocks
+
+
+def _unique(raw: Any) -> Any:
+    if not isinstance(raw, list) or not raw:
+        raise _problem("a list with at least one entry", raw)
+    if any(raw[i] in raw[:i] for i in range(len(raw))):
+        raise _problem("a list without repeats", raw)
+    return tuple(raw)
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+HUB = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
+
+
+def _model_name(raw: Any) -> Any:
+    ok = isinstance(raw, str) and (NAME.fullmatch(raw) or HUB.fullmatch(raw) or raw.startswith(("./", "/")))
+    if not ok or ".." in raw.split("/") or not raw.strip("./"):
+        raise _problem(
+            "a name of the model table, a hub id org/name, or a folder from ./ or / on without ..", raw
+        )
+    return raw
+
+
+def _method_name(raw: Any) -> Any:
+    if not isinstance(raw, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw) or raw == "base":
+        raise _problem('a name of lower-case letters, digits, "_" and "-" other than base', raw)
+    return raw
+
+
+def _device(raw: Any) -> Any:
+    if not isinstance(raw, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", raw):
+        raise _problem("auto, cpu, cuda or cuda:N", raw)
+    return raw
+
+
+def _template(raw: Any) -> Any:
+    needed = ["distribution", "parameters"]
+    try:
+        fields = (
+            [f for f in string.Formatter().parse(raw) if f[1] is not None] if isinstance(raw, str) else []
+        )
+    except ValueError:  # unbalanced braces
+        fields = []
+    if sorted(f[1] or "" for f in fields) != needed or any(f[2] or f[3] for f in fields):
+        raise _problem("text that holds {distribution} and {parameters} once each and no other braces", raw)
+    return raw
+
+
+def _choice(*words: str) -> Any:
+    def check(raw: Any) -> Any:
+        if (raw in words and isinstance(raw, str)) or (
+            isinstance(raw, int) and not isinstance(raw, bool) and raw >= 1
+        ):
+            return raw
+        raise _problem(f"an integer >= 1 or one of {', '.join(words)}", raw)
+
+    return BeforeValidator(check)
+
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+ModelName = Annotated[str, BeforeValidator(_model_name)]
+MethodName = Annotated[str, BeforeValidator(_method_name)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Unique = BeforeValidator(_unique)
+
+
+class ComputeParams(Block):
+    device: Annotated[str, BeforeValidator(_device)]
+    dtype: Literal["auto", "bfloat16", "float32"]
+    trust_remote_code: bool
+
+
+class PromptParams(Block):
+    template: Annotated[str, BeforeValidator(_template)]
+    parameter_names: Literal["words", "symbols"]
+
+
+class DataParams(Block):
+    validation_share: Annotated[float, Field(gt=0, le=0.5)]
+    significant_digits: Annotated[int, Field(ge=1, le=4)]  # `specs.number` prints 4
+
+
+class SpaceParams(Block):
+    """How a continuous law is put on a decimal grid: see `laws.answer_law`."""
+
+    discretisation: laws.Discretisation
+    num_decimals: Annotated[int, Field(ge=0, le=8)]
+    max_bins: Annotated[int, Field(ge=2, le=65536)]
+
+
+class LoraParams(Block):
+    rank: Annotated[int, Field(ge=1, le=1024)]
+    alpha: Positive
+    dropout: Share
+    targets: Literal["attention", "all-linear"]
+
+
+class FinetuneParams(Block):
+    """One method of fine-tuning; params.yaml says what each key does."""
+
+    estimator: Literal["paths", "samples", "trie"]
+    draws: Literal["iid", "stratified"]
+    draws_per_prompt: Count
+    completions: Literal["own", "other"]
+    parameters: Literal["grid", "continuous"]
+    family_weights: Literal["settings", "equal"]
+    space: SpaceParams
+    average: Literal["tokens", "path"]
+    epochs: Positive
+    prompts_per_step: Count
+    accumulation_steps: Count
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_share: Share
+    max_grad_norm: Positive | None
+    validations: Count
+    lora: LoraParams
+
+
+class SettingsParams(Block):
+    """Which settings of a split are measured: so many, the selected ones, all or none."""
+
+    in_range: Annotated[int | str, _choice("all", "none")]
+    unseen: Annotated[int | str, _choice("selected", "all", "none")]
+    held_out: Annotated[int | str, _choice("selected", "all", "none")]
+
+
+class OpenParams(Block):
+    """The search for the exact law of a model's answers: see `answers`."""
+
+    tolerance: Annotated[float, Field(gt=0, lt=1)]
+    max_nodes: Count
+    nodes_per_pass: Count
+
+
+class SampledParams(Block):
+    """The sampled cross-check: on how many of the measured settings, and with how many draws."""
+
+    settings: Annotated[int | str, _choice("all", "none")]
+    draws: Count
+    max_new_tokens: Count
+    batch: Count
+
+
+class StructuredParams(Block):
+    settings: SettingsParams
+    space: SpaceParams
+    open: OpenParams
+    sampled: SampledParams
+    bootstrap: Count
+
+
+class Params(Block):
+    """The whole file."""
+
+    models: Annotated[tuple[ModelName, ...], Unique, Strict(False)]
+    methods: Annotated[tuple[MethodName, ...], Unique, Strict(False)]
+    variants: Annotated[tuple[str, ...], Unique, Strict(False)]
+    seeds: Annotated[tuple[Seed, ...], Unique, Strict(False)]
+    compute: ComputeParams
+    prompt: PromptParams
+    data: DataParams
+    families: dict[str, FamilyGrid]
+    finetune: dict[MethodName, FinetuneParams]
+    structured: StructuredParams
+
+
+# ------------------------------------------------------------------------------------------ reading a file
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 5e-4 as a number, as YAML 1.2 (and DVC) does, and refuses a key given twice."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.tag == "tag:yaml.org,2002:merge":
+            continue
+        if key.tag != "tag:yaml.org,2002:str":
+            raise yaml.constructor.ConstructorError(problem="a key is not text", problem_mark=key.start_mark)
+        if key.value in seen:
+            problem = f"key {key.value} is given twice"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+        seen.add(key.value)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """A YAML file as nested dictionaries. Raises `UserError` where it is missing or not a mapping of keys."""
+    try:
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise UserError(f"{path}: must be a readable file, got: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: must be UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise UserError(f"{path}: {line}must be YAML: {' '.join(str(error.problem).split())}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: must be YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: must be a mapping of keys to values, got {_shown(raw)}")
+    return raw
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check a complete parameter file.
+
+    Raises:
+        UserError: one line with the file as given, the dotted key, what is allowed and what was found.
+    """
+    return parse(read(path), str(path))
+
+
+def parse(raw: Mapping[str, Any], source: str = "params.yaml") -> Params:
+    """Check parameters that are already in memory; `source` stands in front of every message."""
+    try:
+        params = Params.model_validate(dict(raw))
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        # A misspelt key is both unknown and missing: the first says more.
+        unknown = [e for e in errors if e["type"] == "extra_forbidden"]
+        raise UserError(f"{source}: {_line((unknown or errors)[0])}") from None
+    for problem in _problems(params):
+        raise UserError(f"{source}: {problem}")
+    return params
+
+
+def merge(base: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with a profile's keys laid over it.
+
+    Blocks merge key by key; anything else replaces what was there, and so does a grid ({lin: ...} over {log:
+    ...}). A null in place of a block leaves that block out.
+    """
+    result = dict(base)
+    for key, value in profile.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and value is None:
+            del result[key]
+        elif (
+            isinstance(old, Mapping)
+            and isinstance(value, Mapping)
+            and not {"lin", "log"} & (old.keys() | value.keys())
+        ):
+            result[key] = merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+# ------------------------------------------------------------------------------------------------ messages
+
+
+def _shown(value: Any) -> str:
+    """A value as the file might spell it, on one short line."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _line(error: ErrorDetails) -> str:
+    """A pydantic error as `dotted.key: must be ..., got ...`."""
+    key = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    kind, got, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "calibnb":
+        return f"{key}: {error['msg']}"
+    if kind == "extra_forbidden":
+        return f"{key}: unknown key; allowed: {', '.join(_allowed(error['loc'][:-1]))}"
+    if kind == "missing":
+        return f"{key}: must be given, got nothing"
+    bounds = {
+        "greater_than": (">", "gt"),
+        "greater_than_equal": (">=", "ge"),
+        "less_than": ("<", "lt"),
+        "less_than_equal": ("<=", "le"),
+    }
+    if kind in bounds:
+        sign, name = bounds[kind]
+        return f"{key}: must be {sign} {specs.number(context[name])}, got {_shown(got)}"
+    if kind == "literal_error":
+        allowed = re.sub(r"'([^']*)'", r"\1", context["expected"]).replace(" or ", ", ")
+        return f"{key}: must be one of {allowed}, got {_shown(got)}"
+    names = {
+        "int_type": "an integer",
+        "int_from_float": "an integer",
+        "float_type": "a number",
+        "finite_number": "a finite number",
+        "bool_type": "true or false",
+        "string_type": "text",
+        "tuple_type": "a list",
+        "dict_type": "a block of keys",
+        "model_type": "a block of keys",
+    }
+    return f"{key}: must be {names.get(kind, 'valid')}, got {_shown(got)}"
+
+
+def _allowed(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys of the block at `loc`."""
+    kind: Any = Params
+    for part in loc:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kind = kind.model_fields[str(part)].annotation
+        elif get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+    return list(kind.model_fields)
+
+
+# ------------------------------------------------------------------------------------------------- checks
+
+
+def _problems(params: Params) -> Iterator[str]:
+    """What is wrong between keys, as `dotted.key: must be ..., got ...`; nothing where all is well."""
+    if not params.families:
+        yield "families: must be at least one family, got none"
+        return
+    for name in params.families:
+        if name not in FAMILIES:
+            yield f"families.{name}: unknown family; allowed: {', '.join(FAMILIES)}"
+            return
+    for name, grid in params.families.items():
+        yield from _family_problems(name, grid, params.data.significant_digits)
+    yield from _method_problems(params)
+    settings = specs.build(params.families, params.data.validation_share, params.data.significant_digits)
+    yield from _overlap_problems(settings)
+    yield from _settings_problems(params, settings)
+    yield from _space_problems(params, settings)
+
+
+def _family_problems(name: str, grid: FamilyGrid, digits: int) -> Iterator[str]:
+    key = f"families.{name}"
+    grids = grid.grids
+    if set(grids) not in ({"train"}, {"train", "unseen"}, {"held_out"}):
+        yield f"{key}: must be given train and unseen, or held_out, got {', '.join(grids) or 'none of them'}"
+        return
+    allowed = [p.name for p in FAMILIES[name].grid_parameters]
+    blocks = [(f"{key}.{split}", list(axes)) for split, axes in grids.items()]
+    blocks += [(f"{key}.selected.{i}", list(row)) for i, row in enumerate(grid.selected)]
+    for place, names in blocks:
+        for n in names:
+            if n not in allowed:
+                yield f"{place}.{n}: unknown key; allowed: {', '.join(allowed)}"
+                return
+        for n in allowed:
+            if n not in names:
+                yield f"{place}.{n}: must be given, got nothing"
+                return
+    for split, axes in grids.items():
+        if math.prod(len(axis.points()) for axis in axes.values()) > MAX_GRID:
+            yield f"{key}.{split}: must be at most {MAX_GRID} settings, got more"
+            return
+        yield from _point_problems(name, specs.grid_points(axes), f"{key}.{split}", digits)
+    for i, row in enumerate(grid.selected):
+        yield from _point_problems(name, [row], f"{key}.selected.{i}", digits)
+
+
+def _point_problems(name: str, points: Iterable[Mapping[str, float]], key: str, digits: int) -> Iterator[str]:
+    """Points outside the family's domain, and points that rounding makes equal."""
+    seen: dict[tuple[float, ...], Mapping[str, float]] = {}
+    for point in points:
+        try:
+            printed = tuple(FAMILIES[name].printed(point, digits).values())
+        except ParameterError as error:
+            # A printed parameter that no key spells out (uniform's b) is reported for the block.
+            dot = "." if error.parameter in point else ": "
+            colon = ":" if error.parameter in point else ""
+            yield f"{key}{dot}{error.parameter}{colon} {error.problem}"
+            return
+        if printed in seen:
+            pair = f"{_shown(seen[printed])} and {_shown(point)}"
+            yield f"{key}: must be settings that differ at {digits} significant digits, got {pair}"
+            return
+        seen[printed] = point
+
+
+def _method_problems(params: Params) -> Iterator[str]:
+    paths = [posixpath.normpath(model).lstrip("/") for model in params.models]
+    if len(set(paths)) < len(paths):
+        yield f"models: must be names that differ as paths, got {_shown(params.models)}"
+    known = ", ".join(params.finetune)
+    for method in params.methods:
+        if method not in params.finetune:
+            yield f"methods: must be among the blocks of finetune ({known}), got {_shown(method)}"
+    known = ", ".join(("base", *params.methods))
+    for variant in params.variants:
+        if variant != "base" and variant not in params.methods:
+            yield f"variants: must be base or one of methods ({known}), got {_shown(variant)}"
+    for name, method_params in params.finetune.items():
+        prompts, passes = method_params.prompts_per_step, method_params.accumulation_steps
+        if passes > prompts:
+            yield f"finetune.{name}.accumulation_steps: must be <= prompts_per_step = {prompts}, got {passes}"
+    if not any(grid.train for grid in params.families.values()):
+        yield "families: must be at least one family with a train grid, got none"
+    nodes, most = params.structured.open.nodes_per_pass, params.structured.open.max_nodes
+    if nodes > most:
+        yield f"structured.open.nodes_per_pass: must be <= max_nodes = {most}, got {nodes}"
+
+
+def _overlap_problems(settings: list[specs.Spec]) -> Iterator[str]:
+    """An evaluation setting that is also trained on would make every later number meaningless."""
+    trained = {(s.family, s.parameters) for s in settings if s.split in ("train", "validation")}
+    for s in settings:
+        if s.split == "unseen" and (s.family, s.parameters) in trained:
+            yield f"families.{s.family}.unseen: must be settings that are not in train, got {s.label}"
+            return
+
+
+def _settings_problems(params: Params, settings: list[specs.Spec]) -> Iterator[str]:
+    chosen = params.structured.settings
+    total = 0
+    for key, split, choice in (
+        ("in_range", "validation", chosen.in_range),
+        ("unseen", "unseen", chosen.unseen),
+        ("held_out", "held_out", chosen.held_out),
+    ):
+        pool = [s for s in settings if s.split == split]
+        if isinstance(choice, int) and choice > len(pool):
+            yield f"structured.settings.{key}: must be <= {len(pool)} (the {split} settings), got {choice}"
+            return
+        total += len(specs.choose(settings, split, choice))  # type: ignore[arg-type]
+    if not total:
+        yield "structured.settings: must be at least one setting, got none"
+    sampled = params.structured.sampled.settings
+    if isinstance(sampled, int) and sampled > total:
+        yield f"structured.sampled.settings: must be <= {total} (the measured settings), got {sampled}"
+
+
+def _space_problems(params: Params, settings: list[specs.Spec]) -> Iterator[str]:
+    """Settings that do not fit an output space: too many integers, or no number between the quantiles."""
+    spaces: list[tuple[str, SpaceParams, tuple[str, ...]]] = [
+        (f"finetune.{m}.space", params.finetune[m].space, ("train", "validation")) for m in params.methods
+    ]
+    spaces.append(("structured.space", params.structured.space, ("validation", "unseen", "held_out")))
+    for family in params.families:
+        members = [s for s in settings if s.family == family]
+        # One array law for the whole family: a quantile at a time would take seconds.
+        printed = {
+            name: np.array([dict(s.parameters)[name] for s in members]) for name, _ in members[0].parameters
+        }
+        law = FAMILIES[family].frozen(**printed)
+        low, high = (np.broadcast_to(x, len(members)) for x in FAMILIES[family].support(**printed))
+        discrete = FAMILIES[family].discrete
+        first = np.where(np.isinf(low) | (not discrete), law.ppf(laws.TAILS[0]), low)
+        last = np.where(np.isinf(high) | (not discrete), law.ppf(laws.TAILS[1]), high)
+        for key, space, splits in spaces:
+            for s, a, b in zip(members, first, last, strict=True):
+                if s.split not in splits:
+                    continue
+                if discrete and b - a + 1 > space.max_bins:
+                    need = f"{b - a + 1:.0f} (the integers of {s.label})"
+                    yield f"{key}.max_bins: must be >= {need}, got {space.max_bins}"
+                    return
+                if not discrete and not laws.fits(
+                    a, b, space.discretisation, space.num_decimals, space.max_bins
+                ):
+                    yield (
+                        f"{key}.num_decimals: must leave a number between the 0.001 and 0.999 quantiles of "
+                        f"{s.label} ({a:.4g} to {b:.4g}), got {space.num_decimals}"
+                    )
+                    return
+
+
+# ------------------------------------------------------------------------------------------- command line
+
+
+def main(arguments: list[str]) -> int:
+    """`check [FILE]` or `merge FILE PROFILE`; returns the exit status."""
+    try:
+        match arguments:
+            case ["check"]:
+                load()
+            case ["check", path]:
+                load(path)
+            case ["merge", path, profile]:
+                merged = merge(read(path), read(profile))
+                parse(merged, f"{path} + {profile}")
+                text = yaml.safe_dump(merged, sort_keys=False, width=120, default_flow_style=None)
+                print(f"# {path} with {profile} laid over it\n{text}", end="")
+            case _:
+                raise UserError("usage: python -m calibnb.params check [FILE] | merge FILE PROFILE")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,252 @@
+"""Aggregates over families, their uncertainty, and what a perfect sampler would score.
+
+A **family median** is the median over families of the mean over a family's settings: families weigh equally
+however many settings they have, and no single heavy-tailed family decides the headline. Its interval is a
+hierarchical percentile bootstrap (Davison and Hinkley, *Bootstrap Methods and their Application*, 1997,
+section 3.8): families are drawn again with replacement, then settings within each drawn family. It speaks
+about other families and settings of the same kind, not about other training seeds. Where a family has one
+setting, only families vary; with six held-out families the interval is coarse and should be read so.
+
+A value that does not exist (nan: no number was ever written) is left out of its family's mean, a family with
+no value is left out of the median. ``missing`` counts them, so that nothing is dropped in silence. Infinities
+stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from calibnb.metrics import Floats, Law, clipped_scale, w1_clipped
+
+
+class Estimate(NamedTuple):
+    """A value and its 95 % interval, in the unit of the value."""
+
+    value: float
+    low: float
+    high: float
+
+
+def missing(values: npt.ArrayLike) -> int:
+    """How many values do not exist (nan)."""
+    return int(np.isnan(np.asarray(values, np.float64)).sum())
+
+
+def family_means(families: Sequence[str], values: npt.ArrayLike) -> dict[str, float]:
+    """Mean of the values of each family, in alphabetical order; nan for a family that has none."""
+    x = np.asarray(values, np.float64)
+    names, group = np.unique(np.asarray(families), return_inverse=True)
+    here = ~np.isnan(x)
+    count = np.bincount(group[here], minlength=len(names))
+    total = np.bincount(group[here], x[here], minlength=len(names))
+    means = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return dict(zip(names.tolist(), means.tolist(), strict=True))
+
+
+def family_median(families: Sequence[str], values: npt.ArrayLike) -> float:
+    """Median over families of the mean over each family's settings; nan if there is no value at all."""
+    means = np.asarray(list(family_means(families, values).values()))
+    means = means[~np.isnan(means)]
+    return float(np.median(means)) if len(means) else float("nan")
+
+
+def _resampled_medians(families: npt.NDArray[np.str_], columns: Floats, resamples: int, seed: int) -> Floats:
+    """Family medians of every column on the same resamples.
+
+    Args:
+        families: ``[n]`` labels.
+        columns: ``[c, n]`` values without nan.
+
+    Returns:
+        ``[c, resamples]``.
+    """
+    names, group = np.unique(families, return_inverse=True)
+    size = np.bincount(group)
+    k, widest = len(names), int(size.max())
+    # Settings in a table with a row a family, so that a resample is two gathers.
+    table = np.zeros((k, widest), np.int64)
+    order = np.argsort(group, kind="stable")
+    slot = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
+    table[group[order], slot] = order
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(k, size=(resamples, k))
+    within = (rng.random((resamples, k, widest)) * size[drawn][..., None]).astype(np.int64)
+    used = np.arange(widest) < size[drawn][..., None]
+    setting = table[drawn[..., None], within]  # [resamples, k, widest]
+    means = [np.where(used, column[setting], 0.0).sum(axis=-1) / size[drawn] for column in columns]
+    return np.stack([np.median(mean, axis=-1) for mean in means])
+
+
+def _percentiles(sample: Floats, level: float) -> tuple[float, float]:
+    low, high = np.quantile(sample, [(1 - level) / 2, (1 + level) / 2], method="closest_observation")
+    return float(low), float(high)
+
+
+def family_median_interval(
+    families: Sequence[str],
+    values: npt.ArrayLike,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Family median with its hierarchical bootstrap interval.
+
+    Args:
+        families: ``[n]`` family of each setting.
+        values: ``[n]`` measure of each setting; nan is left out.
+        resamples, seed: of the bootstrap; the same arguments give the same interval.
+        level: coverage aimed at.
+
+    Returns:
+        The estimate; all nan if no value exists.
+    """
+    x, names = np.asarray(values, np.float64), np.asarray(families)
+    here = ~np.isnan(x)
+    if not here.any():
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    sample = _resampled_medians(names[here], x[None, here], resamples, seed)[0]
+    return Estimate(family_median(families, values), *_percentiles(sample, level))
+
+
+def family_median_ratio(
+    families: Sequence[str],
+    numerator: npt.ArrayLike,
+    denominator: npt.ArrayLike,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Ratio of the family medians of two variants measured on the same settings, with a paired interval.
+
+    Both medians are taken on the same resample, so what makes a family hard for both cancels. A setting that
+    lacks a value in either is left out of both.
+    """
+    top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    names = np.asarray(families)
+    here = ~np.isnan(top) & ~np.isnan(bottom)
+    if not here.any():
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    pair = np.stack([top[here], bottom[here]])
+    sample = _resampled_medians(names[here], pair, resamples, seed)
+    value = family_median(names[here].tolist(), pair[0]) / family_median(names[here].tolist(), pair[1])
+    return Estimate(value, *_percentiles(sample[0] / sample[1], level))
+
+
+def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a share (Wilson, 1927); ``(0, 1)`` for no trial."""
+    if n == 0:
+        return 0.0, 1.0
+    z = float(stats.norm.ppf((1 + level) / 2))
+    share = successes / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+class SamplingBand(NamedTuple):
+    """Distribution of a sampled nW1 over repeats: mean, standard deviation, 2.5 % and 97.5 % quantiles."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+def _band(nw1: Floats) -> SamplingBand:
+    return SamplingBand(float(nw1.mean()), float(nw1.std(ddof=1)), *_percentiles(nw1, 0.95))
+
+
+def perfect_sampler_floor(law: Law, low: float, high: float, n: int, repeats: int, seed: int) -> SamplingBand:
+    """nW1 that ``n`` draws from the law itself get: a sampled nW1 cannot be expected below its mean.
+
+    Args:
+        law: frozen scipy law, continuous or discrete.
+        low, high: its 0.001 and 0.999 quantiles.
+        n: draws in one sample.
+        repeats: samples; at least 2.
+    """
+    draws = law.rvs(size=(repeats, n), random_state=np.random.default_rng(seed))
+    scale = clipped_scale(law, low, high)
+    return _band(np.asarray([w1_clipped(sample, np.ones(n), law, low, high) / scale for sample in draws]))
+
+
+def sampling_band(
+    values: npt.ArrayLike,
+    masses: npt.ArrayLike,
+    law: Law,
+    low: float,
+    high: float,
+    n: int,
+    repeats: int,
+    seed: int,
+) -> SamplingBand:
+    """nW1 that ``n`` draws from a known answer law get.
+
+    W1 of a sample is biased upwards, so an exact nW1 and a sampled one are not comparable as they stand. What
+    can be compared is the sampled value with the band that the exact law implies at the same number of draws.
+
+    Args:
+        values, masses: ``[m]`` the answer law; masses are normalised.
+        n: answers that were numbers in one sample.
+    """
+    x, w = np.asarray(values, np.float64), np.asarray(masses, np.float64)
+    counts = np.random.default_rng(seed).multinomial(n, w / w.sum(), size=repeats)
+    scale = clipped_scale(law, low, high)
+    return _band(np.asarray([w1_clipped(x, count, law, low, high) / scale for count in counts]))
+
+
+def over_seeds(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """One row a setting: the mean of each measure over training seeds.
+
+    Args:
+        frame: rows of ``split, family, label``, any number of seeds, and the measures.
+    """
+    return frame.groupby(["split", "family", "label"], sort=False, as_index=False)[list(measures)].mean()
+
+
+def summarise(frame: pd.DataFrame, measures: Sequence[str], *, resamples: int, seed: int) -> pd.DataFrame:
+    """Family medians of a variant with their intervals.
+
+    Args:
+        frame: rows of ``split, family, label``, any number of seeds, and the measures.
+        resamples, seed: of the bootstrap.
+
+    Returns:
+        Rows of ``split, measure, value, low, high, families, settings, missing``, splits in the order of
+        ``frame``.
+    """
+    rows = []
+    for split, part in over_seeds(frame, measures).groupby("split", sort=False):
+        for measure in measures:
+            values = part[measure].to_numpy(float)
+            estimate = family_median_interval(part["family"].tolist(), values, resamples=resamples, seed=seed)
+            count = {"families": part["family"].nunique(), "settings": len(part), "missing": missing(values)}
+            rows.append({"split": split, "measure": measure} | estimate._asdict() | count)
+    return pd.DataFrame(rows)
+
+
+def compare(
+    frame: pd.DataFrame, reference: pd.DataFrame, measure: str, *, resamples: int, seed: int
+) -> pd.DataFrame:
+    """Ratio of family medians of two variants, split by split, settings paired by their label.
+
+    Returns:
+        Rows of ``split, value, low, high``.
+    """
+    pair = over_seeds(frame, [measure]).merge(
+        over_seeds(reference, [measure]), on=["split", "family", "label"], suffixes=("_top", "_bottom")
+    )
+    rows = []
+    for split, part in pair.groupby("split", sort=False):
+        top, bottom = part[f"{measure}_top"].to_numpy(float), part[f"{measure}_bottom"].to_numpy(float)
+        ratio = family_median_ratio(part["family"].tolist(), top, bottom, resamples=resamples, seed=seed)
+        rows.append({"split": split} | ratio._asdict())
+    return pd.DataFrame(rows)

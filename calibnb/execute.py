@@ -107,12 +107,20 @@ def own_kernel(folder: Path) -> Iterator[None]:
     environment = {
         "IPYTHONDIR": str(folder / "ipython"),
         "PYTHONHASHSEED": "0",
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # progress bars are plain text here, on purpose
         "SOURCE_DATE_EPOCH": "315532800",  # 1980, the earliest that zip files can hold
     }
     if not sys.stderr.isatty():
         environment["TQDM_MININTERVAL"] = "10"  # a log file need not hold every frame of a progress bar
     spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "--log-level=ERROR", "-f", "{connection_file}"],
+        "argv": [
+            sys.executable,
+            "-m",
+            "ipykernel_launcher",
+            "--log-level=CRITICAL",
+            "-f",
+            "{connection_file}",
+        ],
         "display_name": "Python 3",
         "language": "python",
         "env": environment,

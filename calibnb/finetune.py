@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ from calibnb.trie import Ints, Objective, Trie, ancestors_of, build, draw, objec
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 ALL_LINEAR = [*ATTENTION, "gate_proj", "up_proj", "down_proj"]
+TOWERS = r".*(vision|audio).*"
 ROW_TOKENS = 256  # short rows: attention is quadratic in them, and first-fit packing leaves little padding
 
 
@@ -300,7 +302,8 @@ def with_adapter(model: nn.Module, method: FinetuneParams) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
         target_modules=ATTENTION if method.lora.targets == "attention" else ALL_LINEAR,
-        exclude_modules=r".*(vision|audio).*",  # multimodal checkpoints: the towers see no number
+        # Multimodal checkpoints: the towers see no number.
+        exclude_modules=TOWERS if any(re.fullmatch(TOWERS, n) for n, _ in model.named_modules()) else None,
     )
     return get_peft_model(model, config)
 

@@ -106,7 +106,7 @@ def _discrete_cdf(law: Law, own: Floats, at: Floats) -> Floats:
     return found
 
 
-def _integers(law: Law) -> Floats:
+def integers(law: Law) -> Floats:
     """The integers that hold all but 1e-13 of a discrete law at either end."""
     return np.arange(law.ppf(1e-13), law.isf(1e-13) + 1)
 
@@ -182,7 +182,7 @@ def w1(values: npt.ArrayLike, masses: npt.ArrayLike, law: Law) -> float:
         return float("inf")
     x, w = x[w > 0], w[w > 0]
     if is_discrete(law):
-        return _distance_discrete(x, w, law, _integers(law))
+        return _distance_discrete(x, w, law, integers(law))
     tail = np.exp(-np.log(1e3) - (100.0 - np.log(1e3)) * np.linspace(0.0, 1.0, 1000) ** 2)
     own = np.concatenate((law.ppf(tail), _law_grid(law, law.ppf(1e-3), law.isf(1e-3)), law.isf(tail)))
     own = own[np.isfinite(own)]  # quantiles of a mass of e^-100 may overflow, or not converge for some laws
@@ -201,7 +201,7 @@ def kolmogorov(values: npt.ArrayLike, masses: npt.ArrayLike, law: Law) -> float:
     right = np.append(cumulative[first[1:] - 1], 1.0)
     left = np.concatenate(([0.0], right[:-1]))
     if is_discrete(law):
-        own = _integers(law)
+        own = integers(law)
         here, before = _discrete_cdf(law, own, at), _discrete_cdf(law, own, np.ceil(at) - 1)
     else:
         here = before = law.cdf(at)
@@ -290,7 +290,7 @@ def pooled_cells(law: Law, n: int, minimum: float = 5.0) -> tuple[Floats, Floats
         ``[c - 1]`` right ends of all cells but the last (inclusive), and ``[c]`` expected counts with sum
         ``n``.
     """
-    points = _integers(law)
+    points = integers(law)
     ends: list[float] = []
     closed = 0.0
     for point, reached in zip(points, n * law.cdf(points), strict=True):

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from calibnb.metrics import Floats, Law, clipped_scale, w1_clipped
+from calibnb.metrics import Floats, Law, clipped_scale, integers, is_discrete, w1_clipped
 
 
 class Estimate(NamedTuple):
@@ -173,6 +173,10 @@ def perfect_sampler_floor(law: Law, low: float, high: float, n: int, repeats: in
         n: draws in one sample.
         repeats: samples; at least 2.
     """
+    if is_discrete(law):  # `rvs` refuses some laws with parameters such as n = 25.0, so draw from the masses
+        own = integers(law)
+        masses = np.diff(np.concatenate(([0.0], law.cdf(own))))
+        return sampling_band(own, masses, law, low, high, n, repeats, seed)
     draws = law.rvs(size=(repeats, n), random_state=np.random.default_rng(seed))
     scale = clipped_scale(law, low, high)
     return _band(np.asarray([w1_clipped(sample, np.ones(n), law, low, high) / scale for sample in draws]))

@@ -26,16 +26,17 @@ RUN_MANY_TIMES = {"weights", "finetune", "structured"}
 LABEL = re.compile(r"^\(([\w-]+)\)=$|^\$\$ *\(([\w-]+)\)$|^:(?:name|label): *(\S+)$", re.MULTILINE)
 
 
+def calls(source: str) -> set[str]:
+    """The functions that the code calls, as written: `display`, `figures.headline`."""
+    tree = ast.parse(plain_python(source))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
 def draws(source: str) -> bool:
     """Whether the code calls a function of `calibnb.figures` that returns a figure."""
-    called = {
-        node.func.attr
-        for node in ast.walk(ast.parse(plain_python(source)))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and ast.unparse(node.func.value) == "figures"
-    }
-    return any(get_type_hints(getattr(figures, name)).get("return") is Figure for name in called)
+    matches = [re.fullmatch(r"figures\.(\w+)", name) for name in calls(source)]
+    called = [getattr(figures, match[1]) for match in matches if match]
+    return any(get_type_hints(function).get("return") is Figure for function in called)
 
 
 def _cell_problems(cell: dict[str, Any], alone: bool) -> Iterator[str]:
@@ -57,6 +58,8 @@ def _cell_problems(cell: dict[str, Any], alone: bool) -> Iterator[str]:
                 yield "shows a figure without a caption (metadata mystnb.figure.caption)"
             if not shown.get("image", {}).get("alt", "").strip():
                 yield "shows a figure without alt text (metadata mystnb.image.alt)"
+            if "display" in calls(source):
+                yield "displays something beside its figure, which would get the figure's caption, too"
         if not alone and "name" in shown.get("figure", {}):
             yield f"names its figure {shown['figure']['name']}, but the notebook is run many times"
 

@@ -139,6 +139,14 @@ def test_the_floor_of_a_coin_is_the_error_of_a_share():
     assert floor.mean == pytest.approx(expected, rel=0.05)
 
 
+def test_the_floor_takes_counts_that_are_floats():
+    law = scipy_stats.binom(25.0, 0.5)  # a printed parameter is a float
+    ends = law.ppf(0.001), law.ppf(0.999)
+    draws = scipy_stats.binom(25, 0.5).rvs((400, 200), random_state=1)
+    expected = np.mean([metrics.normalised_w1(sample, np.ones(200), law, *ends) for sample in draws])
+    assert stats.perfect_sampler_floor(law, *ends, 200, 400, 2).mean == pytest.approx(expected, rel=0.05)
+
+
 def test_the_band_of_the_law_itself_is_the_floor_and_a_bias_shows():
     law = scipy_stats.binom(25, 0.5)
     k = np.arange(26)

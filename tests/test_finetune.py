@@ -1,0 +1,262 @@
+"""Losses and gradients against one row a completion and brute force; order, resume and the control."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from calibnb import finetune, laws, models, params, specs
+from calibnb.finetune import Example, TrieLoss, batch, example, partners, prompts_of_run, schedule
+from calibnb.laws import AnswerLaw
+
+from conftest import tiny_model  # isort: skip
+
+CPU = torch.device("cpu")
+STUDY = params.load(Path(__file__).parent.parent / "params.yaml")
+ALL = specs.build(STUDY.families, STUDY.data.validation_share, STUDY.data.significant_digits)
+SOME = ("uniform", "binomial", "geometric")
+SETTINGS = [
+    *[s for s in ALL if s.split == "train" and s.family in SOME][::8],
+    *[s for s in ALL if s.split == "validation" and s.family in SOME][:3],
+]
+SMALL = {f: STUDY.families[f] for f in SOME}
+
+
+def method(name: str = "hard", **changes: object) -> params.FinetuneParams:
+    block = STUDY.finetune[name]
+    small = block.space.model_copy(update={"max_bins": 50})
+    lora = block.lora.model_copy(update={"rank": 4, "alpha": 8})
+    base = {"space": small, "lora": lora, "prompts_per_step": 4, "draws_per_prompt": 6, "validations": 3, "epochs": 1.0}
+    return block.model_copy(update=base | changes)
+
+
+def little_law(seed: int) -> AnswerLaw:
+    strings = ["0.1", "0.2", "0.25", "1", "12", "-3"]
+    p = np.random.default_rng(seed).dirichlet(np.ones(len(strings)))
+    return AnswerLaw(strings, np.array([float(s) for s in strings]), p)
+
+
+def some_examples(chat: models.ChatFormat, estimator: str, average: str) -> list[tuple[Example, AnswerLaw, np.ndarray]]:
+    out = []
+    for seed, text in enumerate(["one", "another prompt", "a third"]):
+        law = little_law(seed)
+        counts = np.random.default_rng(seed).multinomial(5, law.probabilities)
+        out.append((example(chat.prompt_ids(text), law, counts, chat, estimator, average), law, counts))
+    return out
+
+
+def unpacked_loss(
+    model: PreTrainedModel, chat: models.ChatFormat, prompt: list[int], law: AnswerLaw, counts: np.ndarray, estimator: str,
+    average: str,
+) -> torch.Tensor:  # fmt: skip
+    """A row a completion, a Python loop over prefixes, dictionaries for targets."""
+    ids = [(*a, chat.end_id) for a in chat.answer_ids(law.strings)]
+    total = torch.zeros((), dtype=torch.float64)
+    weights = law.probabilities if estimator == "trie" else counts / counts.sum()
+    for answer, weight in zip(ids, weights, strict=True):
+        if weight == 0:
+            continue
+        row = torch.tensor([[*prompt, *answer[:-1]]])
+        logp = torch.log_softmax(model(row).logits[0].double(), -1)
+        terms = []
+        for k in range(len(answer)):
+            here = logp[len(prompt) - 1 + k]
+            if estimator == "samples":
+                terms.append(-here[answer[k]])
+                continue
+            target: Counter[int] = Counter()
+            for other, p in zip(ids, law.probabilities, strict=True):
+                if other[:k] == answer[:k]:
+                    target[other[k]] += p
+            mass = sum(target.values())
+            terms.append(sum(p / mass * (np.log(p / mass) - here[t]) for t, p in target.items()))
+        value = torch.stack([torch.as_tensor(t) for t in terms])
+        total = total + weight * (value.mean() if average == "path" else value.sum())
+    return total
+
+
+@pytest.mark.parametrize(
+    ("estimator", "average"),
+    [("samples", "tokens"), ("samples", "path"), ("paths", "tokens"), ("paths", "path"), ("trie", "tokens")],
+)
+def test_packed_loss_and_gradients_equal_one_row_a_completion(
+    any_model: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, estimator: str, average: str
+) -> None:
+    chat = models.chat_format(digit_tokenizer)
+    made = some_examples(chat, estimator, average)
+    any_model.requires_grad_(True)
+    any_model.get_output_embeddings().requires_grad_(False)
+    any_model.get_input_embeddings().requires_grad_(False)
+    any_model.zero_grad()
+    loss = TrieLoss(any_model, chunk=3)(batch([e for e, _, _ in made], CPU, row_tokens=40))
+    loss.backward()
+    packed = {n: p.grad.clone() for n, p in any_model.named_parameters() if p.grad is not None}
+    any_model.zero_grad()
+    expected = sum(unpacked_loss(any_model, chat, e.prompt, law, c, estimator, average) for e, law, c in made) / 3
+    expected.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-4)
+    assert len(packed) > 10
+    for name, p in any_model.named_parameters():
+        if name in packed:
+            torch.testing.assert_close(packed[name], p.grad, atol=2e-4, rtol=1e-3)
+    any_model.zero_grad()
+
+
+def test_the_three_estimators_expect_one_gradient(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """The expectation is taken exactly, over every answer that one draw can give."""
+    chat = models.chat_format(digit_tokenizer)
+    law, prompt = little_law(0), chat.prompt_ids("one")
+    weight = llama.model.layers[0].mlp.up_proj.weight
+    llama.requires_grad_(False)
+    weight.requires_grad_(True)
+
+    def gradient(estimator: str) -> torch.Tensor:
+        total = torch.zeros_like(weight)
+        for i, p in enumerate(law.probabilities):
+            e = example(prompt, law, np.eye(len(law.strings), dtype=int)[i], chat, estimator, "tokens")
+            (g,) = torch.autograd.grad(TrieLoss(llama)(batch([e], CPU)), weight)
+            total += float(p) * g
+        return total
+
+    exact = gradient("trie")
+    assert exact.abs().max() > 1e-3
+    torch.testing.assert_close(gradient("paths"), exact, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradient("samples"), exact, atol=1e-5, rtol=1e-4)
+
+
+def test_an_epoch_is_a_round_robin_with_every_setting_once() -> None:
+    train = [s for s in SETTINGS if s.split == "train"]
+    order = schedule(train, "settings", np.random.default_rng(0))
+    assert Counter(order) == Counter(train)
+    rounds = [s.family for s in order[: 3 * min(Counter(s.family for s in train).values())]]
+    assert all(len(set(rounds[i : i + 3])) == 3 for i in range(0, len(rounds), 3))
+    assert order != schedule(train, "settings", np.random.default_rng(1))
+    equal = Counter(s.family for s in schedule(train, "equal", np.random.default_rng(0)))
+    assert max(equal.values()) - min(equal.values()) <= 2
+    assert sum(equal.values()) == len(train)
+
+
+def test_continuous_parameters_stay_in_range_and_off_the_validation_settings() -> None:
+    train = [s for s in SETTINGS if s.split == "train"]
+    validation = [s for s in SETTINGS if s.split == "validation"]
+    run = prompts_of_run(train, validation, SMALL, method(epochs=2.5, parameters="continuous"), 4, seed=1)
+    assert len(run) == int(np.ceil(2.5 * len(train)))
+    assert not {s.parameters for s in run} & {s.parameters for s in validation}
+    for s in run:
+        p = dict(s.parameters)
+        if s.family == "uniform":  # a from -5 to 2, width from 1 to 5
+            assert -5 <= p["a"] <= 2
+            assert 0.99 <= p["b"] - p["a"] <= 5.01
+    grid = prompts_of_run(train, validation, SMALL, method(parameters="grid"), 4, seed=1)
+    assert Counter(grid) == Counter(train)
+
+
+def test_partners_are_a_shuffle_without_fixed_points() -> None:
+    order = list({s.label: s for s in SETTINGS}.values())
+    found = partners(order, seed=3)
+    assert Counter(found) == Counter(order)
+    assert all(a is not b for a, b in zip(order, found, strict=True))
+
+
+def train_tiny(tmp_path: Path, folder: Path, m: params.FinetuneParams, **more: object) -> finetune.Trained:
+    return finetune.train(
+        folder, tmp_path / "out", SETTINGS, SMALL, m, STUDY.prompt,
+        significant_digits=4, seed=7, device=CPU, dtype=torch.float32, scratch=tmp_path / "scratch", **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["soft", "hard", "format"])
+def test_training_lowers_the_validation_loss_and_leaves_a_clean_adapter(
+    tmp_path: Path, tiny_folder: Path, name: str
+) -> None:
+    run = train_tiny(tmp_path, tiny_folder, method(name, learning_rate=5e-3))
+    v = run.log["validation"].dropna()
+    assert len(v) == 3
+    assert v.iloc[-1] < v.iloc[0]
+    assert run.best_step == int(run.log.loc[v.idxmin(), "step"])
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert str(tmp_path) not in (tmp_path / "out" / "adapter_config.json").read_text()
+    assert not (tmp_path / "scratch").exists()
+    model, _ = models.load(tiny_folder, adapter=tmp_path / "out")
+    names = {n.rsplit(".lora_", 1)[0].rsplit(".", 1)[-1] for n in load_file(tmp_path / "out" / "adapter_model.safetensors")}
+    assert names == set(finetune.ALL_LINEAR)
+    assert sum(p.numel() for n, p in model.named_parameters() if "lora_" in n) == run.trainable
+    assert 0 < run.tokens < run.unpacked_tokens
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_resumes_to_the_same_adapter(tmp_path: Path, tiny_folder: Path) -> None:
+    whole = train_tiny(tmp_path / "a", tiny_folder, method(validations=4))
+
+    def kill(step: int, model: object) -> None:
+        if step > 0.6 * len(whole.log):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_tiny(tmp_path / "b", tiny_folder, method(validations=4), on_validation=kill)
+    assert (tmp_path / "b" / "scratch" / "checkpoint.pt").exists()
+    assert not (tmp_path / "b" / "out").exists()
+    again = train_tiny(tmp_path / "b", tiny_folder, method(validations=4))
+    pd.testing.assert_frame_equal(again.log, whole.log, rtol=1e-5)
+    left, right = (load_file(tmp_path / d / "out" / "adapter_model.safetensors") for d in "ab")
+    for name in left:
+        torch.testing.assert_close(left[name], right[name])
+
+
+def test_unseen_and_held_out_settings_are_refused(tmp_path: Path, tiny_folder: Path) -> None:
+    unseen = [s for s in ALL if s.split == "unseen"][:2]
+    with pytest.raises(ValueError, match="train and validation settings only"):
+        finetune.train(
+            tiny_folder, tmp_path / "out", unseen, SMALL, method(), STUDY.prompt,
+            significant_digits=4, seed=7, device=CPU, dtype=torch.float32, scratch=tmp_path / "s",
+        )  # fmt: skip
+
+
+def test_accumulated_parts_give_the_step_of_the_whole(tmp_path: Path, tiny_folder: Path) -> None:
+    whole = train_tiny(tmp_path / "a", tiny_folder, method(prompts_per_step=4, accumulation_steps=1))
+    parts = train_tiny(tmp_path / "b", tiny_folder, method(prompts_per_step=2, accumulation_steps=2))
+    np.testing.assert_allclose(parts.log["loss"], whole.log["loss"], rtol=1e-3)
+    np.testing.assert_allclose(parts.log["gradient_norm"], whole.log["gradient_norm"], rtol=1e-2)
+
+
+def test_an_example_of_hard_samples_tokenises_the_drawn_answers_only(digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = models.chat_format(digit_tokenizer)
+    law = laws.of_spec(SETTINGS[0], STUDY.structured.space)
+    counts = np.zeros(len(law.strings), int)
+    counts[[3, 5]] = 2, 1
+    hard = example(chat.prompt_ids("x"), law, counts, chat, "samples", "tokens")
+    assert len(hard.trie.path) == 2
+    assert hard.drawn_tokens == 3 * (len(law.strings[3]) + 1)
+    assert len(example(chat.prompt_ids("x"), law, counts, chat, "paths", "tokens").trie.path) == len(law.strings)
+
+
+def test_bfloat16_training_follows_float32(tmp_path: Path, tiny_folder: Path) -> None:
+    exact = train_tiny(tmp_path / "a", tiny_folder, method())
+    AcceleratorState._reset_state(True)  # one process holds one precision
+    rough = finetune.train(
+        tiny_folder, tmp_path / "b", SETTINGS, SMALL, method(), STUDY.prompt,
+        significant_digits=4, seed=7, device=CPU, dtype=torch.bfloat16, scratch=tmp_path / "s",
+    )  # fmt: skip
+    AcceleratorState._reset_state(True)
+    np.testing.assert_allclose(rough.log["loss"], exact.log["loss"], rtol=0.1)
+
+
+def test_adapters_never_touch_embeddings_head_or_other_towers() -> None:
+    model = finetune.with_adapter(tiny_model("gemma3", 64), method())
+    touched = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert touched
+    assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
+    assert not [n for n in touched if "embed" in n or "lm_head" in n]

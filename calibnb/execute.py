@@ -105,6 +105,8 @@ def own_kernel(folder: Path) -> Iterator[None]:
     the user's IPython start-up files stay out.
     """
     environment = {
+        # A second busy program on the machine makes threads that wait by spinning up to ten times slower.
+        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000"),
         "IPYTHONDIR": str(folder / "ipython"),
         "PYTHONHASHSEED": "0",
         "PYTHONWARNINGS": "ignore:IProgress not found",  # progress bars are plain text here, on purpose
@@ -142,8 +144,8 @@ def own_kernel(folder: Path) -> Iterator[None]:
 def normalise(notebook: NotebookNode, root: Path) -> NotebookNode:
     """A copy of an executed notebook in which only the code, the parameters and the results are left.
 
-    `root` is the project's folder, whose name is taken out of the outputs. For the book, the defaults of
-    an overridden parameters cell are tagged `remove-cell` and the injected cell `hide-input`.
+    `root` is the project's folder, whose name is taken out of the outputs. For the book, the cell
+    with the parameters' defaults is tagged `remove-cell`, the one with their values `hide-input`.
     """
     notebook = copy.deepcopy(notebook)
     parameters = notebook.metadata.get("papermill", {}).get("parameters", {})
@@ -156,7 +158,6 @@ def normalise(notebook: NotebookNode, root: Path) -> NotebookNode:
             "papermill": {"parameters": parameters},
         }
     )
-    injected = any(INJECTED in cell.metadata.get("tags", []) for cell in notebook.cells)
     for cell in notebook.cells:
         for key in ("papermill", "execution", "ExecuteTime"):
             cell.metadata.pop(key, None)
@@ -165,7 +166,7 @@ def normalise(notebook: NotebookNode, root: Path) -> NotebookNode:
             cell.id = INJECTED  # papermill draws a random one
             cell.metadata.tags = [*tags, "hide-input"]
         elif "parameters" in tags:
-            cell.metadata.tags = [*tags, "remove-cell" if injected else "hide-input"]
+            cell.metadata.tags = [*tags, "remove-cell"]
         elif "tags" in cell.metadata and not tags:
             del cell.metadata["tags"]  # papermill gives every cell a list
         if cell.cell_type == "code":

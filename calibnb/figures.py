@@ -350,6 +350,10 @@ def _wrapped(title: str) -> str:
     return f"{family.replace('_', ' ')}\n{parameters.rstrip(')')}" if parameters else title
 
 
+def _quartile_range(law: Law) -> float:
+    return float(law.ppf(0.75) - law.ppf(0.25))
+
+
 def _answer_cdf(
     values: npt.ArrayLike, masses: npt.ArrayLike, low: float, high: float
 ) -> tuple[Floats, Floats]:
@@ -368,7 +372,7 @@ def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
 
     The area between two curves is W1, and no choice of bins is needed, although models write few decimals in
     one place and many in another: so this is the honest overlay. Answers below or above the range shown
-    count, they set where a curve starts and ends.
+    count, they set where a curve starts and ends. A law with heavy tails gets a logarithmic axis.
     """
     figure, axes = _panels(len(settings), columns, 3.1, 2.7, sharey=True)
     for axis, setting in zip(axes, settings, strict=True):
@@ -380,7 +384,8 @@ def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
             cdf = np.concatenate(([0.0], setting.law.cdf(x[1:-1]), [setting.law.cdf(x[-2])]))
             axis.plot(x, cdf, drawstyle="steps-post", color=look("target").colour, linewidth=2.6, zorder=1)
         else:
-            x = np.linspace(low, high, 400)
+            x = setting.law.ppf(np.linspace(0.001, 0.999, 500))
+            x = np.sort(np.concatenate((np.linspace(low, high, 500), x)))
             axis.plot(x, setting.law.cdf(x), color=look("target").colour, linewidth=2.6, zorder=1)
         for variant in variants:
             if variant not in setting.answers or not np.sum(setting.answers[variant][1]) > 0:
@@ -393,6 +398,15 @@ def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
         axis.set_title(_wrapped(setting.title), size=10)
         axis.set(xlim=(low, high), ylim=(-0.03, 1.03))
         axis.xaxis.set_major_locator(MaxNLocator(4))
+        spread = _quartile_range(setting.law)
+        if spread > 0 and high - low > 30 * spread:  # a heavy tail would leave nothing else to see
+            axis.set_xscale("symlog", linthresh=spread)
+            decades = 10.0 ** np.arange(ceil(np.log10(spread)), np.log10(max(-low, high)))[-2:]
+            ticks = np.concatenate((-decades[::-1], [0.0], decades))
+            axis.set_xticks(ticks[(ticks >= low) & (ticks <= high)])
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.set_xlabel("(logarithmic)", size=9)
     figure.supylabel("cumulative probability", size=11)
     figure.supxlabel("answer", size=11)
     styles = [look(name, variants) for name in ("target", *variants)]
@@ -413,9 +427,11 @@ def density_grid(
     for axis, setting in zip(axes, settings, strict=True):
         low, high = setting.low, setting.high
         if is_discrete(setting.law):
-            edges: Floats = np.arange(np.ceil(low) - 0.5, np.floor(high) + 1)
+            step = ceil((high - low + 1) / (2 * bins))
+            edges: Floats = np.arange(np.ceil(low) - 0.5, np.floor(high) + step, step)
         else:
-            edges = np.linspace(low, high, bins + 1)
+            median, spread = setting.law.median(), _quartile_range(setting.law)
+            edges = np.linspace(max(low, median - 6 * spread), min(high, median + 6 * spread), bins + 1)
         inner = edges[1:-1]
         target = np.diff(np.concatenate(([0.0], setting.law.cdf(inner), [1.0])))
         colour = look("target").colour
@@ -571,8 +587,8 @@ def packed_rows(kinds: npt.ArrayLike, names: Sequence[str]) -> Figure:
     )
     axis.grid(False)
     axis.set(xlabel="token", ylabel="row")
-    for side in (axis.xaxis, axis.yaxis):
-        side.set_major_locator(MaxNLocator(8, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axis.set_yticks(range(0, len(cells), ceil(len(cells) / 8)))
     _legend(figure, [Patch(facecolor=c, edgecolor="#888888") for c in colours], list(names))
     return _finish(figure)
 
@@ -705,5 +721,7 @@ def with_interval(value: float, low: float, high: float, digits: int = 2) -> str
 
 def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
     """A frame as a plain table without its index: the same bytes at every run."""
-    html = frame.to_html(index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="", border=0)
+    html = frame.rename_axis(columns=None).to_html(
+        index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="", border=0
+    )
     return HTML(html)  # type: ignore[no-untyped-call]

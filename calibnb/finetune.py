@@ -368,7 +368,7 @@ def train(
         mixed_precision="bf16" if dtype == torch.bfloat16 else "no",
     )
     parameters = _trainable(model)
-    optimizer = torch.optim.AdamW(parameters.values(), lr=method.learning_rate, weight_decay=method.weight_decay)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=method.learning_rate, weight_decay=method.weight_decay, fused=True)
     order = prompts_of_run(train_settings, validation_settings, families, method, significant_digits, seed)
     group_size = method.prompts_per_step * method.accumulation_steps
     part_size = math.ceil(method.prompts_per_step / accelerator.num_processes)

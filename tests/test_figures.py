@@ -264,4 +264,19 @@ def test_families_of_one_parameter_have_no_second_axis():
 def test_words_and_tables():
     assert figures.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50, 1.20]"
     html = figures.table(pd.DataFrame({"name": ["a<b"], "x": [0.12345], "y": [math.nan]})).data
+    named = pd.DataFrame({"x": [1]}).rename_axis(columns="split")
+    assert "split" not in figures.table(named).data
     assert "a&lt;b" in html and "0.123<" in html and "nan" not in html.lower()
+
+
+def test_heavy_tails_get_a_logarithmic_axis_and_narrow_bins():
+    law = stats.lognorm(2.0, scale=12.0)
+    setting = figures.Overlay("x", law, law.ppf(0.001), law.ppf(0.999), {"soft": ([1.0, 20.0], [1.0, 1.0])})
+    assert figures.overlay_grid([setting], variants=["soft"]).axes[0].get_xscale() == "symlog"
+    (target, *_) = figures.density_grid([setting], variants=["soft"]).axes[0].patches
+    assert target.get_data().edges[-1] < law.ppf(0.98)
+    wide = stats.binom(400, 0.5)
+    many = figures.Overlay("y", wide, 140, 260, {})
+    (target, *_) = figures.density_grid([many], variants=[]).axes[0].patches
+    assert len(target.get_data().values) <= 60
+    assert target.get_data().values.sum() == pytest.approx(1)

@@ -1,0 +1,76 @@
+"""The default model itself: a known prompt, its exact mass on numbers, and one training step."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from calibnb import finetune, models, params, specs
+from calibnb.answers import number_tokens, open_law
+from calibnb.sample import sample
+from calibnb.tree import Body
+
+ROOT = Path(__file__).parent.parent
+PROMPT = "Think of a whole number from one to six and answer with the number alone."
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    """The pipeline's weights if it has run, otherwise fetched once for the tests."""
+    made = ROOT / "models" / "smollm2-135m" / "weights"
+    if (made / "card.json").exists():
+        return made
+    own = Path(__file__).parent / ".cache" / "smollm2-135m"
+    if not (own / "card.json").exists():
+        models.fetch("smollm2-135m", own)
+    return own
+
+
+@pytest.fixture(scope="module")
+def loaded(weights: Path) -> tuple[PreTrainedModel, models.ChatFormat]:
+    model, tokenizer = models.load(weights, dtype=torch.float32)
+    return model, models.chat_format(tokenizer)
+
+
+def test_exact_mass_on_numbers_of_a_known_prompt(loaded: tuple[PreTrainedModel, models.ChatFormat]) -> None:
+    model, chat = loaded
+    numbers = number_tokens(chat.tokenizer.get_vocab())
+    assert sorted(numbers.text) == ["-", ".", *"0123456789"]
+    ids = chat.prompt_ids(PROMPT)
+    law = open_law(Body(model), ids, numbers, chat.end_id, tolerance=0.1, max_nodes=2000, nodes_per_pass=64)
+    assert law.certificate <= 0.1 * law.mass.sum()
+    # by brute force: "3" and then the end of the turn
+    logp = torch.log_softmax(model(torch.tensor([ids])).logits[0, -1].double(), -1)
+    three = chat.answer_ids(["3"])[0]
+    after = torch.log_softmax(model(torch.tensor([[*ids, *three]])).logits[0, -1].double(), -1)
+    expected = float((logp[three[0]] + after[chat.end_id]).exp())
+    assert law.mass[law.text.index("3")] == pytest.approx(expected, rel=1e-3)
+    # and by sampling, within five standard errors
+    texts = sample(model, chat.tokenizer, ids, chat.end_id, draws=300, max_new_tokens=8, batch=300, seed=1)
+    share = sum(t in set(law.text) for t in texts) / 300
+    number = float(law.mass.sum())
+    assert abs(share - number) < 5 * (number * (1 - number) / 300) ** 0.5 + law.certificate
+
+
+def test_one_training_step_lowers_the_loss(weights: Path) -> None:
+    study = params.load(ROOT / "params.yaml")
+    method = study.finetune["soft"]
+    model, tokenizer = models.load(weights, dtype=torch.float32)
+    chat = models.chat_format(tokenizer)
+    settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
+    train = [s for s in settings if s.split == "train"]
+    order = finetune.prompts_of_run(train, [], study.families, method, study.data.significant_digits, seed=1)
+    examples = list(islice(finetune.make_examples(order, method, study.prompt, chat, 1, method.estimator), 4))
+    loss = finetune.TrieLoss(finetune.with_adapter(model, method))
+    batch = finetune.batch(examples, torch.device("cpu"))
+    optimizer = torch.optim.AdamW([p for p in loss.parameters() if p.requires_grad], lr=1e-3)
+    before = loss(batch)
+    before.backward()
+    optimizer.step()
+    assert float(loss(batch).detach()) < float(before.detach()) - 0.1

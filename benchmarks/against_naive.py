@@ -42,14 +42,21 @@ def naive_evaluation(bench: Bench, spec: Spec, draws: int = 1000, batch: int = 1
         n = min(batch, draws - len(texts))
         out = bench.model.generate(
             input_ids=ids.expand(n, -1), attention_mask=torch.ones_like(ids).expand(n, -1), max_new_tokens=32,
-            do_sample=True, temperature=1.0, top_p=1.0, top_k=0, eos_token_id=bench.chat.end_id, pad_token_id=bench.chat.end_id,
+            do_sample=True, temperature=1.0, top_p=1.0, top_k=0,
+            eos_token_id=bench.chat.end_id, pad_token_id=bench.chat.end_id,
         )  # fmt: skip
         end = bench.chat.end_id
         rows = [r[: r.index(end)] if end in r else r for r in out[:, ids.shape[1] :].tolist()]
         texts += [bench.tokenizer.decode(r) for r in rows]
     target = Target.of(spec)
     measured = metrics.sampled_measures(
-        texts, spec.law, discrete=spec.discrete, support=spec.support, low=target.low, high=target.high, scale=target.scale
+        texts,
+        spec.law,
+        discrete=spec.discrete,
+        support=spec.support,
+        low=target.low,
+        high=target.high,
+        scale=target.scale,
     )
     # four sampled paths for the KL, a forward pass and a Python loop over prefixes each
     law = laws.of_spec(spec, bench.params.structured.space)
@@ -76,7 +83,9 @@ def packed_step(bench: Bench, loss: finetune.TrieLoss, examples: list[finetune.E
         loss(finetune.batch(examples, bench.device)).backward()
 
 
-def naive_step(bench: Bench, model: torch.nn.Module, examples: list[finetune.Example], draws: int, batch: int = 16) -> None:
+def naive_step(
+    bench: Bench, model: torch.nn.Module, examples: list[finetune.Example], draws: int, batch: int = 16
+) -> None:
     """Each completion a row; targets formed prefix by prefix; padded batches of 16 rows."""
     rng = np.random.default_rng(11)
     rows = []
@@ -100,7 +109,9 @@ def naive_step(bench: Bench, model: torch.nn.Module, examples: list[finetune.Exa
             for step in range(len(p)):
                 children = np.flatnonzero(e.trie.parent == node)
                 t = torch.tensor(e.trie.targets[children], dtype=torch.float32, device=bench.device)
-                total = total + (t * (t.log() - logp[step, torch.tensor(e.trie.token[children], device=bench.device)])).sum() / len(p)
+                total = total + (
+                    t * (t.log() - logp[step, torch.tensor(e.trie.token[children], device=bench.device)])
+                ).sum() / len(p)
                 node = int(p[step])
         (total / len(rows)).backward()
 
@@ -113,7 +124,10 @@ def main() -> None:
     selected = [s for s in bench.settings if s.selected]
     settings = [next(s for s in selected if s.family == f) for f in ("gaussian", "gamma", "poisson", "weibull")]
 
-    print(f"model {args.weights}, adapter {args.adapter}, {bench.device} {bench.dtype}, {torch.get_num_threads()} threads\n")
+    print(
+        f"model {args.weights}, adapter {args.adapter}, {bench.device} {bench.dtype}, "
+        f"{torch.get_num_threads()} threads\n"
+    )
     print(f"evaluation of one setting: exact (closed and open) against {args.draws} samples and 4 paths")
     ratios = []
     for spec in settings:

@@ -28,7 +28,10 @@ def measure(args: object, bins: int) -> None:
     answer_log_probabilities(bench.body, bench.prompt(spec), trie)
     done = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - loaded
-    print(f"{bins} {len(law.strings)} {int((~trie.is_end).sum())} {built - start:.3f} {done - built:.2f} {peak / 1024:.0f}")
+    print(
+        f"{bins} {len(law.strings)} {int((~trie.is_end).sum())} "
+        f"{built - start:.3f} {done - built:.2f} {peak / 1024:.0f}"
+    )
 
 
 def main() -> None:
@@ -41,10 +44,15 @@ def main() -> None:
     print("max_bins  strings  nodes  build s  evaluate s  ms/node  peak MiB over the loaded model")
     rows = []
     for bins in BINS:  # a fresh process each, so that peaks do not carry over
-        out = subprocess.run([sys.executable, *sys.argv, "--bins", str(bins)], check=True, capture_output=True, text=True)
+        out = subprocess.run(
+            [sys.executable, *sys.argv, "--bins", str(bins)], check=True, capture_output=True, text=True
+        )
         size, strings, nodes, built, evaluated, peak = map(float, out.stdout.split()[-6:])
         rows.append((nodes, evaluated, peak))
-        print(f"{size:8.0f} {strings:8.0f} {nodes:6.0f} {built:8.3f} {evaluated:11.2f} {1000 * evaluated / nodes:8.2f} {peak:8.0f}")
+        print(
+            f"{size:8.0f} {strings:8.0f} {nodes:6.0f} {built:8.3f} {evaluated:11.2f} "
+            f"{1000 * evaluated / nodes:8.2f} {peak:8.0f}"
+        )
     (n0, t0, m0), (n1, t1, m1) = rows[0], rows[-1]
     print(f"\nlast over first: nodes {n1 / n0:.1f}, time {t1 / t0:.1f}, peak memory {m1 / m0:.1f}")
 

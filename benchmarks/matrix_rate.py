@@ -1,8 +1,9 @@
 """Which share of this machine's matrix rate training and evaluation reach.
 
-The machine's rate is the best that large square products reach in the compute dtype. What training and evaluation need is
-counted from the model's linear layers alone (2 operations a weight and token forward, 2 more backward for
-the activations, and the adapters' own), so attention, norms and everything that is no product count as loss.
+The machine's rate is the best that large square products reach in the compute dtype. What training and
+evaluation need is counted from the model's linear layers alone (2 operations a weight and token forward, 2
+more backward for the activations, and the adapters' own), so attention, norms and everything that is no
+product count as loss.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ def main() -> None:
     nodes = int((~trie.is_end).sum())
     work = 2 * body_weights * (len(ids) + nodes - 1) + 2 * head_weights * nodes
     time = seconds(lambda: answer_log_probabilities(bench.body, ids, trie))
-    print(f"exact evaluation, {nodes} nodes: {time:.2f} s, {work / time / 1e9:.0f} GFLOP/s, {work / time / rate:.0%} of the rate")
+    print(
+        f"exact evaluation, {nodes} nodes: {time:.2f} s, "
+        f"{work / time / 1e9:.0f} GFLOP/s, {work / time / rate:.0%} of the rate"
+    )
 
     method = bench.params.finetune["hard"]
     model = finetune.with_adapter(bench.model, method)
@@ -51,7 +55,10 @@ def main() -> None:
     tokens = b.rows.token.numel() + len(b.prefix)
     work = (4 * body_weights + 6 * adapters) * tokens + 4 * head_weights * len(b.scored)
     time = seconds(lambda: packed_step(bench, loss, examples))
-    print(f"training step, {tokens} tokens: {time:.2f} s, {work / time / 1e9:.0f} GFLOP/s, {work / time / rate:.0%} of the rate")
+    print(
+        f"training step, {tokens} tokens: {time:.2f} s, "
+        f"{work / time / 1e9:.0f} GFLOP/s, {work / time / rate:.0%} of the rate"
+    )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from calibnb.trie import Bools, Floats, Ints
 from calibnb.tree import Body
+from calibnb.trie import Bools, Floats, Ints
 
 # States of the number grammar: what has been written so far.
 START, SIGN, INTEGER, POINT, FRACTION = range(5)
@@ -65,7 +65,7 @@ def number_tokens(vocabulary: Mapping[str, int]) -> NumberTokens:
             for character in pieces[i]:
                 at = _STEP.get((at, character)) if at is not None else None
             states[state, column] = -1 if at is None else at
-    used = (states >= 0).any(axis=0)
+    used: Bools = np.any(states >= 0, axis=0)
     kept = [i for i, u in zip(ids, used, strict=True) if u]
     return NumberTokens(np.asarray(kept, np.int64), [pieces[i] for i in kept], states[:, used])
 
@@ -166,7 +166,7 @@ def open_law(
 
     while len(frontier["logp"]) and expanded < max_nodes:
         mass = np.exp(frontier["logp"])
-        number_mass = sum(float(np.exp(l).sum()) for l in closed_logp)
+        number_mass = sum(float(np.exp(logp).sum()) for logp in closed_logp)
         # The tolerance is relative to what is known to be numbers, so that laws given a number are certified too.
         if passes and mass.sum() + dust.sum() <= tolerance * number_mass:
             break
@@ -213,7 +213,9 @@ def open_law(
             np.add.at(dust, frontier["parent"][light], np.exp(frontier["logp"][light]))
             frontier = {k: v[order[:MAX_FRONTIER]] for k, v in frontier.items()}
 
-    rest_of = [(text_of(p, c), s) for p, c, s in zip(frontier["parent"], frontier["column"], frontier["state"], strict=True)]
+    rest_of = [
+        (text_of(p, c), s) for p, c, s in zip(frontier["parent"], frontier["column"], frontier["state"], strict=True)
+    ]
     dusty = np.flatnonzero(dust)
     rest_of += [(texts[i], int(state_of[i])) for i in dusty]
     bounds = np.array([interval(*prefix) for prefix in rest_of]).reshape(-1, 2)

@@ -8,6 +8,7 @@ estimators differ only in which tokens are scored and with which weight.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -130,7 +131,14 @@ class _WeightedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, bias: Tensor | None, entry: Tensor, token: Tensor, weight: Tensor, chunk: int
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        bias: Tensor | None,
+        entry: Tensor,
+        token: Tensor,
+        weight: Tensor,
+        chunk: int,
     ) -> Tensor:
         loss = hidden.new_zeros((), dtype=torch.float64)
         gradient = torch.empty_like(hidden)
@@ -173,7 +181,7 @@ class TrieLoss(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         hidden = self.body.rows(batch.rows, batch.prefix)[batch.scored]
         head = self.body.head
-        loss: Tensor = _WeightedCrossEntropy.apply(
+        loss: Tensor = _WeightedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden.to(head.weight.dtype), head.weight, head.bias, batch.entry, batch.token, batch.weight, self.chunk
         )
         return loss - batch.entropy
@@ -246,7 +254,7 @@ def make_examples(
     estimator: str,
     first: int = 0,
 ) -> Iterator[Example]:
-    """Examples of a run from place ``first`` on; draws depend on the seed and the place only, so a run can be resumed."""
+    """Examples of a run from place ``first`` on; draws depend on seed and place only, so a run can be resumed."""
     sources = partners(order, seed) if method.completions == "other" else order
     for place in range(first, len(order)):
         spec, source = order[place], sources[place]
@@ -297,7 +305,7 @@ def with_adapter(model: nn.Module, method: FinetuneParams) -> PeftModel:
     """
     config = LoraConfig(
         r=method.lora.rank,
-        lora_alpha=method.lora.alpha,
+        lora_alpha=method.lora.alpha,  # type: ignore[arg-type]  # peft multiplies by alpha / r, a fraction is fine
         lora_dropout=method.lora.dropout,
         bias="none",
         task_type="CAUSAL_LM",
@@ -368,24 +376,41 @@ def train(
         mixed_precision="bf16" if dtype == torch.bfloat16 else "no",
     )
     parameters = _trainable(model)
-    optimizer = torch.optim.AdamW(parameters.values(), lr=method.learning_rate, weight_decay=method.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=method.learning_rate, weight_decay=method.weight_decay, fused=True
+    )
     order = prompts_of_run(train_settings, validation_settings, families, method, significant_digits, seed)
     group_size = method.prompts_per_step * method.accumulation_steps
     part_size = math.ceil(method.prompts_per_step / accelerator.num_processes)
     steps = math.ceil(len(order) / group_size)
     scheduler = get_cosine_schedule_with_warmup(optimizer, math.floor(method.warmup_share * steps), steps)
-    loss, optimizer = accelerator.prepare(TrieLoss(model), optimizer)
+    bare = TrieLoss(model)
+    loss, optimizer = accelerator.prepare(bare, optimizer)
 
     validation_examples = list(make_examples(validation_settings, method, prompt, chat, seed + 1, "paths"))
-    validation_batches = [batch(validation_examples[a : a + 16], device) for a in range(0, len(validation_examples), 16)]
+    validation_batches = [
+        batch(validation_examples[a : a + 16], device) for a in range(0, len(validation_examples), 16)
+    ]
     validate_at = {round((i + 1) * steps / method.validations) for i in range(method.validations)}
 
     checkpoint = scratch / "checkpoint.pt"
     rows: list[dict[str, float]] = []
     best: tuple[float, int, dict[str, Tensor]] = (math.inf, 0, {})
     tokens = unpacked = first = 0
+    # A checkpoint of other settings, prompts or weights is not this run's: it is left aside, not continued.
+    about: dict[str, Any] = {
+        "method": method.model_dump(mode="json"),
+        "prompt": prompt.model_dump(mode="json"),
+        "settings": [s.label for s in (*order, *validation_settings)],
+        "seed": seed,
+        "dtype": str(dtype),
+        "weights": float(bare.body.head.weight.double().sum()),
+    }
+    fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    state: dict[str, Any] = {"run": None}
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
+    if state["run"] == fingerprint:
         for name, p in parameters.items():
             p.data.copy_(state["adapter"][name])
         optimizer.load_state_dict(state["optimizer"])
@@ -407,7 +432,13 @@ def train(
     stack = ExitStack()
     stack.enter_context(disable_input_dtype_casting(model, active=dtype == torch.bfloat16))
     loss.train()
-    bar = tqdm(total=steps, initial=first, desc=f"training {out.parent.name}", unit="step", disable=not accelerator.is_main_process)
+    bar = tqdm(
+        total=steps,
+        initial=first,
+        desc=f"training {out.parent.name}",
+        unit="step",
+        disable=not accelerator.is_main_process,
+    )
     for step, parts in enumerate(_in_background(batches()), start=first + 1):
         torch.manual_seed(seed * 1_000_003 + step)  # dropout depends on the step alone, so a resumed run repeats it
         total = 0.0
@@ -439,6 +470,7 @@ def train(
             scratch.mkdir(parents=True, exist_ok=True)
             torch.save(
                 {
+                    "run": fingerprint,
                     "adapter": {n: p.detach() for n, p in parameters.items()},
                     "optimizer": optimizer.state_dict(),
                     "scheduler": scheduler.state_dict(),
@@ -469,7 +501,7 @@ def save_adapter(model: PeftModel, out: Path) -> None:
     """Write ``adapter_model.safetensors`` and ``adapter_config.json``, the folder appearing at once."""
     temporary = out.with_name(out.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary, save_embedding_layers=False)
+    model.save_pretrained(str(temporary), save_embedding_layers=False)
     (temporary / "README.md").unlink(missing_ok=True)  # peft's blank model card
     config = json.loads((temporary / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = None  # a path of this machine

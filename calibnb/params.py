@@ -261,9 +261,9 @@ class FinetuneParams(Block):
 class SettingsParams(Block):
     """Which settings of a split are measured: so many, the selected ones, all or none."""
 
-    in_range: Annotated[int | str, _choice("all", "none")]
-    unseen: Annotated[int | str, _choice("selected", "all", "none")]
-    held_out: Annotated[int | str, _choice("selected", "all", "none")]
+    in_range: Annotated[int | Literal["selected", "all", "none"], _choice("all", "none")]
+    unseen: Annotated[int | Literal["selected", "all", "none"], _choice("selected", "all", "none")]
+    held_out: Annotated[int | Literal["selected", "all", "none"], _choice("selected", "all", "none")]
 
 
 class OpenParams(Block):

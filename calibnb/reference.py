@@ -32,7 +32,8 @@ def summary(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     rows = []
     for split, part in frame.groupby("split", sort=False):
         for measure in MEASURES:
-            estimate = stats.family_median_interval(part["family"], part[measure], resamples=resamples, seed=seed)
+            families = part["family"].tolist()
+            estimate = stats.family_median_interval(families, part[measure], resamples=resamples, seed=seed)
             rows.append({"split": split, "measure": measure} | estimate._asdict())
     return pd.DataFrame(rows)
 
@@ -81,7 +82,9 @@ def run(study: params.Params, out: Path) -> None:
     provenance = {
         "model": card,
         "seed": seed,
-        "device": f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "device": f"{device.type}, {torch.get_num_threads()} threads"
+        if device.type == "cpu"
+        else torch.cuda.get_device_name(device),
         "dtype": str(dtype).removeprefix("torch."),
         "python": platform.python_version(),
         "packages": {p: version(p) for p in packages},
@@ -99,7 +102,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("results/reference"))
     args = parser.parse_args()
     try:
-        run(params.parse(params.merge(params.read(args.params), params.read(args.profile)), str(args.profile)), args.out)
+        run(
+            params.parse(params.merge(params.read(args.params), params.read(args.profile)), str(args.profile)), args.out
+        )
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

@@ -105,8 +105,8 @@ def pack(segments: Sequence[Segment], row_tokens: int, device: torch.device) -> 
     for s, (row, at) in zip(segments, place, strict=True):
         here = slice(at, at + len(s.token))
         token[row, here], position[row, here], end[row, here] = s.token, s.position, s.end + at
-    tensors = (torch.from_numpy(a).to(device) for a in (token, position, end))
-    return Rows(*tensors, start=place[:, 0] * size + place[:, 1])
+    tensors = [torch.from_numpy(a).to(device) for a in (token, position, end)]
+    return Rows(tensors[0], tensors[1], tensors[2], start=place[:, 0] * size + place[:, 1])
 
 
 def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
@@ -131,9 +131,9 @@ class Body:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        inner: Any = model.get_base_model() if hasattr(model, "peft_config") else model
+        self.model: Any = model
+        inner = self.model.get_base_model() if hasattr(model, "peft_config") else model
         config = inner.config.get_text_config()
-        self.model = model
         self.decoder: Any = inner.get_decoder()
         self.head: nn.Linear = inner.get_output_embeddings()
         settings = config.to_dict()
@@ -141,7 +141,10 @@ class Body:
         if settings.get("final_logit_softcapping") is not None:
             raise UserError(f"models: {config.model_type} caps its logits, which this study does not support")
         if not kinds <= {"full_attention", "sliding_attention"}:
-            raise UserError(f"models: {config.model_type} has layers of kinds {sorted(kinds)}; only attention layers can read a tree")
+            raise UserError(
+                f"models: {config.model_type} has layers of kinds {sorted(kinds)}; "
+                "only attention layers can read a tree"
+            )
         # Models of one kind of layer take one mask, mixed ones a mask a kind (transformers masking_utils).
         self.windows: dict[str, int | None] | None = None
         if "sliding_attention" in kinds:
@@ -150,7 +153,8 @@ class Body:
 
     @property
     def device(self) -> torch.device:
-        return self.head.weight.device
+        device: torch.device = self.head.weight.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -175,9 +179,13 @@ class Body:
         distance = query[:, :, None] - key[:, None, :]
         return {k: additive(visible if w is None else visible & (distance < w)) for k, w in self.windows.items()}
 
-    def forward(self, token: Tensor, position: Tensor, visible: Tensor, key_position: Tensor, cache: DynamicCache | None) -> Tensor:
+    def forward(
+        self, token: Tensor, position: Tensor, visible: Tensor, key_position: Tensor, cache: DynamicCache | None
+    ) -> Tensor:
         """Last hidden states ``[b, q, h]`` of tokens that see earlier ones as ``visible [b, q, k]`` says."""
-        dtype = torch.get_autocast_dtype(self.device.type) if torch.is_autocast_enabled(self.device.type) else self.dtype
+        dtype = (
+            torch.get_autocast_dtype(self.device.type) if torch.is_autocast_enabled(self.device.type) else self.dtype
+        )
         output = self.decoder(
             input_ids=token,
             position_ids=position,
@@ -185,7 +193,8 @@ class Body:
             **{models.CACHE_ARGUMENT: cache},
             use_cache=cache is not None,
         )
-        return output.last_hidden_state
+        hidden: Tensor = output.last_hidden_state
+        return hidden
 
     def encode(self, prefix: Sequence[int], rows: int = 1) -> DynamicCache | None:
         """Keys and values of a prefix, repeated for a number of rows. None for an empty prefix."""
@@ -208,7 +217,9 @@ class Body:
         tree = (at[None, None, :] <= at[None, :, None]) & (at[None, :, None] < rows.end[:, None, :])
         before = torch.ones((b, s, len(prefix)), dtype=torch.bool, device=self.device)
         key_position = torch.cat([torch.arange(len(prefix), device=self.device).expand(b, -1), rows.position], dim=1)
-        hidden = self.forward(rows.token, rows.position, torch.cat([before, tree], dim=2), key_position, self.encode(prefix, b))
+        hidden = self.forward(
+            rows.token, rows.position, torch.cat([before, tree], dim=2), key_position, self.encode(prefix, b)
+        )
         return hidden.reshape(b * s, -1)
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:

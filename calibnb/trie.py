@@ -48,18 +48,22 @@ class Trie:
     def leaf(self) -> Ints:
         """``[m]`` the end node of each answer."""
         last = (self.path >= 0).sum(axis=1) - 1
-        return self.path[np.arange(len(self.path)), last]
+        leaves: Ints = self.path[np.arange(len(self.path)), last]
+        return leaves
 
     def through(self, weights: npt.ArrayLike) -> Floats:
         """Sum per-answer weights ``[m]`` over the answers that pass each node; returns ``[n]``."""
         per_step = np.where(self.path >= 0, np.asarray(weights, float)[:, None], 0.0)
-        total = np.bincount(np.maximum(self.path, 0).ravel(), per_step.ravel(), minlength=len(self.token))
+        total: Floats = np.bincount(
+            np.maximum(self.path, 0).ravel(), per_step.ravel(), minlength=len(self.token)
+        ).astype(np.float64)
         total[0] = float(np.sum(weights))
         return total
 
     def along(self, per_node: Floats) -> Floats:
         """Sum a per-node quantity ``[n]`` along each answer's path (the root left out); returns ``[m]``."""
-        return np.where(self.path >= 0, per_node[np.maximum(self.path, 0)], 0.0).sum(axis=1)
+        total: Floats = np.where(self.path >= 0, per_node[np.maximum(self.path, 0)], 0.0).sum(axis=1)
+        return total
 
     @property
     def targets(self) -> Floats:
@@ -88,7 +92,9 @@ def build(answers: Sequence[Sequence[int]], probabilities: npt.ArrayLike, end_id
     width = int(lengths.max())
     column = np.arange(width)
     tokens = np.full((m, width), -1, np.int64)
-    tokens[column < lengths[:, None] - 1] = np.fromiter((t for a in answers for t in a), np.int64, int(lengths.sum()) - m)
+    tokens[column < lengths[:, None] - 1] = np.fromiter(
+        (t for a in answers for t in a), np.int64, int(lengths.sum()) - m
+    )
     if (tokens == end_id).any():
         raise ValueError(f"an answer holds the end-of-turn token {end_id}")
     tokens[np.arange(m), lengths - 1] = end_id

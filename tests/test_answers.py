@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_the_certificate_brackets_the_mass_on_numbers(setting) -> None:  # type:
     for law, tolerance in zip(laws, tolerances, strict=True):
         assert law.nodes < 3000
         assert law.certificate <= tolerance * law.mass.sum()
-    for rough, fine in zip(laws, laws[1:], strict=False):
+    for rough, fine in pairwise(laws):
         assert rough.mass.sum() <= fine.mass.sum() + 1e-9
         assert fine.mass.sum() + fine.certificate <= rough.mass.sum() + rough.certificate + 1e-6
 
@@ -129,9 +130,7 @@ def test_open_law_agrees_with_100_000_samples(digit_tokenizer: PreTrainedTokeniz
     model = favour_numbers(tiny_model("llama", len(digit_tokenizer)), numbers, chat.end_id)
     prompt, n = chat.prompt_ids("a number"), 100_000
     law = open_law(Body(model), prompt, numbers, chat.end_id, tolerance=0.1, max_nodes=4000, nodes_per_pass=100)
-    texts = sample(
-        model, digit_tokenizer, prompt, chat.end_id, draws=n, max_new_tokens=12, batch=20_000, seed=3
-    )
+    texts = sample(model, digit_tokenizer, prompt, chat.end_id, draws=n, max_new_tokens=12, batch=20_000, seed=3)
     share = sum(bool(NUMBER.fullmatch(t)) for t in texts) / n
     assert law.mass.sum() - 5 * np.sqrt(0.25 / n) < share < law.mass.sum() + law.certificate + 5 * np.sqrt(0.25 / n)
     counts: dict[str, int] = defaultdict(int)
@@ -182,7 +181,9 @@ def test_intervals_of_the_first_prefixes() -> None:
 
 
 def test_number_tokens_follow_the_grammar() -> None:
-    numbers = number_tokens({"1": 5, "23": 6, ".5": 7, "-": 8, "x": 9, "1.2.3": 10, "Ġ4": 11, "--": 12, "-7": 13, "٣": 14})
+    numbers = number_tokens(
+        {"1": 5, "23": 6, ".5": 7, "-": 8, "x": 9, "1.2.3": 10, "Ġ4": 11, "--": 12, "-7": 13, "٣": 14}
+    )
     assert dict(zip(numbers.text, numbers.token.tolist(), strict=True)) == {"1": 5, "23": 6, ".5": 7, "-": 8, "-7": 13}
     step = {t: numbers.next_state[:, i].tolist() for i, t in enumerate(numbers.text)}
     assert step["1"] == [INTEGER, INTEGER, INTEGER, FRACTION, FRACTION]

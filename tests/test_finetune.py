@@ -54,9 +54,14 @@ def some_examples(chat: models.ChatFormat, estimator: str, average: str) -> list
 
 
 def unpacked_loss(
-    model: PreTrainedModel, chat: models.ChatFormat, prompt: list[int], law: AnswerLaw, counts: np.ndarray, estimator: str,
+    model: PreTrainedModel,
+    chat: models.ChatFormat,
+    prompt: list[int],
+    law: AnswerLaw,
+    counts: np.ndarray,
+    estimator: str,
     average: str,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """A row a completion, a Python loop over prefixes, dictionaries for targets."""
     ids = [(*a, chat.end_id) for a in chat.answer_ids(law.strings)]
     total = torch.zeros((), dtype=torch.float64)
@@ -188,7 +193,9 @@ def test_training_lowers_the_validation_loss_and_leaves_a_clean_adapter(
     assert str(tmp_path) not in (tmp_path / "out" / "adapter_config.json").read_text()
     assert not (tmp_path / "scratch").exists()
     model, _ = models.load(tiny_folder, adapter=tmp_path / "out")
-    names = {n.rsplit(".lora_", 1)[0].rsplit(".", 1)[-1] for n in load_file(tmp_path / "out" / "adapter_model.safetensors")}
+    names = {
+        n.rsplit(".lora_", 1)[0].rsplit(".", 1)[-1] for n in load_file(tmp_path / "out" / "adapter_model.safetensors")
+    }
     assert names == set(finetune.ALL_LINEAR)
     assert sum(p.numel() for n, p in model.named_parameters() if "lora_" in n) == run.trainable
     assert 0 < run.tokens < run.unpacked_tokens
@@ -214,6 +221,19 @@ def test_a_killed_run_resumes_to_the_same_adapter(tmp_path: Path, tiny_folder: P
     left, right = (load_file(tmp_path / d / "out" / "adapter_model.safetensors") for d in "ab")
     for name in left:
         torch.testing.assert_close(left[name], right[name])
+
+
+def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path, tiny_folder: Path) -> None:
+    def kill(step: int, model: object) -> None:
+        if step > 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_tiny(tmp_path / "b", tiny_folder, method(validations=4, learning_rate=1e-2), on_validation=kill)
+    assert (tmp_path / "b" / "scratch" / "checkpoint.pt").exists()
+    after = train_tiny(tmp_path / "b", tiny_folder, method(validations=4))
+    fresh = train_tiny(tmp_path / "a", tiny_folder, method(validations=4))
+    pd.testing.assert_frame_equal(after.log, fresh.log)
 
 
 def test_unseen_and_held_out_settings_are_refused(tmp_path: Path, tiny_folder: Path) -> None:

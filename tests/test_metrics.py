@@ -304,7 +304,7 @@ def test_disjoint_laws_are_one_apart_and_certainty_has_no_entropy():
     [
         ("3", 3.0), (" -0.25\n", -0.25), ("007", 7.0), ("-0", 0.0), ("12.50", 12.5),
         ("", None), ("3.", None), (".5", None), ("+3", None), ("1e3", None), ("1,000", None), ("3 4", None),
-        ("- 3", None), ("−3", None), ("٣", None), ("about 3", None), ("3.5.1", None), ("nan", None), ("--1", None),  # noqa: E501
+        ("- 3", None), ("−3", None), ("٣", None), ("about 3", None), ("3.5.1", None), ("nan", None), ("--1", None),
     ],
 )  # fmt: skip
 def test_parse_number(text, number):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from calibnb import laws, metrics, specs
 from calibnb.answers import NumberTokens, OpenLaw, number_tokens, open_law
@@ -58,27 +59,50 @@ class Target:
         return Target(spec, low, high, metrics.clipped_scale(law, low, high))
 
 
+def mean_distance(at: Floats, values: Floats, masses: Floats) -> Floats:
+    """``E|a - X|`` for each ``a`` of ``at``, X on ``values`` with ``masses`` (normalised here)."""
+    order = np.argsort(values)
+    x, p = values[order], masses[order] / masses.sum()
+    below = np.searchsorted(x, at, side="right")
+    mass = np.concatenate([[0.0], np.cumsum(p)])[below]
+    weighted = np.concatenate([[0.0], np.cumsum(p * x)])[below]
+    distance: Floats = at * (2 * mass - 1) + float(p @ x) - 2 * weighted
+    return distance
+
+
 def measures_of_open_law(found: OpenLaw, target: Target) -> dict[str, float]:
     """Measures of an open law.
 
-    Shares (number, valid, support violation) count closed numbers only, so they are lower bounds, short of the truth by at most
-    ``certificate``. What is read given a number counts the open prefixes at a stand-in value as well, because
-    leaving out the least likely prefixes would cut the tails. ``nw1_slack`` bounds what moving each of
-    them within its interval could change.
+    Shares (number, valid, support violation) count closed numbers only, so they are lower bounds, short of
+    the truth by at most ``certificate``. What is read given a number counts the open prefixes at a stand-in
+    value as well, because leaving out the least likely prefixes would cut the tails. ``nw1_slack`` bounds
+    what they can still do to nW1: each may end elsewhere in its interval, or as no number at all. Where it is
+    as large as nW1 itself, the search says little about the shape: so it is for a model that hardly ever
+    writes a number.
     """
-    spec, share = target.spec, float(found.mass.sum() + found.certificate)
-    exact = {"discrete": spec.discrete, "support": spec.support, "low": target.low, "high": target.high, "scale": target.scale}
+    spec, closed = target.spec, float(found.mass.sum())
     given = metrics.open_measures(
-        np.concatenate([found.value, found.open_value]), np.concatenate([found.mass, found.open_mass]), spec.law, **exact
+        np.concatenate([found.value, found.open_value]),
+        np.concatenate([found.mass, found.open_mass]),
+        spec.law,
+        discrete=spec.discrete,
+        support=spec.support,
+        low=target.low,
+        high=target.high,
+        scale=target.scale,
     )
+    low, high, middle, value = (
+        np.clip(x, target.low, target.high) for x in (found.open_low, found.open_high, found.open_value, found.value)
+    )
+    reach = high - low + (mean_distance(middle, value, found.mass) if closed > 0 else np.inf)
+    slack = float((found.open_mass * reach).sum()) / (closed * target.scale) if closed > 0 else float("inf")
     valid = float(found.mass[metrics.allowed(found.value, spec.support, spec.discrete)].sum())
-    width = np.clip(found.open_high, target.low, target.high) - np.clip(found.open_low, target.low, target.high)
     return given | {
-        "number_mass": float(found.mass.sum()),
+        "number_mass": closed,
         "valid_mass": valid,
-        "support_violation": float(found.mass.sum()) - valid,
+        "support_violation": closed - valid,
         "certificate": found.certificate,
-        "nw1_slack": float((found.open_mass * width).sum()) / target.scale / share,
+        "nw1_slack": slack,
         "nodes": found.nodes,
         "passes": found.passes,
     }
@@ -122,7 +146,7 @@ def run(
 def run_sampled(
     body: Body,
     chat: ChatFormat,
-    tokenizer: object,
+    tokenizer: PreTrainedTokenizerBase,
     settings: Sequence[Spec],
     *,
     prompt: PromptParams,

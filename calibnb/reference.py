@@ -22,6 +22,8 @@ from transformers import AutoTokenizer
 from calibnb import finetune, models, params, specs, stats
 from calibnb.benchmarks import structured
 from calibnb.errors import UserError
+from calibnb.params import FinetuneParams
+from calibnb.specs import Spec
 from calibnb.tree import Body
 
 MEASURES = ("nw1", "kl_format", "kl_shape", "valid_mass")
@@ -38,25 +40,48 @@ def summary(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def measured_settings(study: params.Params, settings: list[Spec]) -> list[Spec]:
+    """The settings that are measured at every checkpoint, split by split."""
+    choice = study.structured.settings
+    return [
+        *specs.choose(settings, "validation", choice.in_range),
+        *specs.choose(settings, "unseen", choice.unseen),
+        *specs.choose(settings, "held_out", choice.held_out),
+    ]
+
+
+def provenance(
+    study: params.Params, done: list[str], weights: Path, measured: list[Spec], device: torch.device, dtype: torch.dtype
+) -> dict[str, object]:
+    """Where the curves come from: model, methods, seed, versions, device."""
+    on_cpu = device.type == "cpu"
+    packages = ("torch", "transformers", "peft", "accelerate", "scipy", "numpy")
+    return {
+        "model": json.loads((weights / "card.json").read_text()),
+        "seed": study.seeds[0],
+        "device": f"cpu, {torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "python": platform.python_version(),
+        "packages": {p: version(p) for p in packages},
+        "finetune": {m: study.finetune[m].model_dump(mode="json") for m in done},
+        "settings": {split: sum(s.split == split for s in measured) for split in ("validation", "unseen", "held_out")},
+        "bootstrap": study.structured.bootstrap,
+    }
+
+
 def run(study: params.Params, out: Path) -> None:
     """Train and measure every method on the first model; one seed, the first."""
     name, seed = study.models[0], study.seeds[0]
     weights = Path("models") / models.slug(name) / "weights"
     device = models.pick_device(study.compute.device)
     dtype = models.pick_dtype(study.compute.dtype, device)
-    all_settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
-    choice = study.structured.settings
-    measured = [
-        *specs.choose(all_settings, "validation", choice.in_range),
-        *specs.choose(all_settings, "unseen", choice.unseen),
-        *specs.choose(all_settings, "held_out", choice.held_out),
-    ]
+    settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
+    measured = measured_settings(study, settings)
     out.mkdir(parents=True, exist_ok=True)
-    for method_name in study.methods:
+    for place, method_name in enumerate(study.methods):
         method = study.finetune[method_name]
-        table = out / f"{method_name}.csv"
 
-        def measure(step: int, model: PeftModel, method=method, table=table, method_name=method_name) -> None:  # type: ignore[no-untyped-def]
+        def measure(step: int, model: PeftModel, name: str = method_name, method: FinetuneParams = method) -> None:
             model.eval()
             chat = models.chat_format(AutoTokenizer.from_pretrained(weights))
             with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -65,34 +90,21 @@ def run(study: params.Params, out: Path) -> None:
                     prompt=study.prompt, space=study.structured.space, search=study.structured.open,
                 )  # fmt: skip
             model.train()
-            group = method.prompts_per_step * method.accumulation_steps
+            prompts = step * method.prompts_per_step * method.accumulation_steps
             rows = summary(frame, study.structured.bootstrap, seed)
-            rows = rows.assign(method=method_name, seed=seed, step=step, prompts=step * group)
+            rows = rows.assign(method=name, seed=seed, step=step, prompts=prompts)
+            table = out / f"{name}.csv"
             earlier = pd.read_csv(table) if table.exists() else rows.iloc[:0]
             pd.concat([earlier[earlier["step"] < step], rows]).to_csv(table, index=False, float_format="%.5f")
 
         finetune.train(
             weights, Path("models") / models.slug(name) / "reference" / method_name,
-            [s for s in all_settings if s.split in ("train", "validation")], study.families, method, study.prompt,
+            [s for s in settings if s.split in ("train", "validation")], study.families, method, study.prompt,
             significant_digits=study.data.significant_digits, seed=seed, device=device, dtype=dtype,
             scratch=Path(".scratch") / "reference" / method_name, on_validation=measure,
         )  # fmt: skip
-    card = json.loads((weights / "card.json").read_text())
-    packages = ("torch", "transformers", "peft", "accelerate", "scipy", "numpy")
-    provenance = {
-        "model": card,
-        "seed": seed,
-        "device": f"{device.type}, {torch.get_num_threads()} threads"
-        if device.type == "cpu"
-        else torch.cuda.get_device_name(device),
-        "dtype": str(dtype).removeprefix("torch."),
-        "python": platform.python_version(),
-        "packages": {p: version(p) for p in packages},
-        "finetune": {m: study.finetune[m].model_dump(mode="json") for m in study.methods},
-        "settings": {split: sum(s.split == split for s in measured) for split in ("validation", "unseen", "held_out")},
-        "bootstrap": study.structured.bootstrap,
-    }
-    (out / "provenance.json").write_text(json.dumps(provenance, indent=2, sort_keys=True) + "\n")
+        about = provenance(study, study.methods[: place + 1], weights, measured, device, dtype)
+        (out / "provenance.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
 
 
 def main() -> int:

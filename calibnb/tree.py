@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -131,8 +131,8 @@ class Body:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.model: Any = model
-        inner = self.model.get_base_model() if hasattr(model, "peft_config") else model
+        self.model = cast(Any, model)
+        inner: Any = self.model.get_base_model() if hasattr(model, "peft_config") else model
         config = inner.config.get_text_config()
         self.decoder: Any = inner.get_decoder()
         self.head: nn.Linear = inner.get_output_embeddings()

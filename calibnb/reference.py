@@ -11,6 +11,7 @@ import argparse
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,7 +52,12 @@ def measured_settings(study: params.Params, settings: list[Spec]) -> list[Spec]:
 
 
 def provenance(
-    study: params.Params, done: list[str], weights: Path, measured: list[Spec], device: torch.device, dtype: torch.dtype
+    study: params.Params,
+    done: Sequence[str],
+    weights: Path,
+    measured: list[Spec],
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> dict[str, object]:
     """Where the curves come from: model, methods, seed, versions, device."""
     on_cpu = device.type == "cpu"

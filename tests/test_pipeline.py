@@ -183,7 +183,7 @@ def test_equal_results_are_equal_bytes(clone: Clone) -> None:
 
 
 def test_a_parameter_of_one_method_runs_what_depends_on_it(clone: Clone) -> None:
-    ran = clone.ran("dvc", "exp", "run", "-S", "finetune.soft.learning_rate=0.002")
+    ran = clone.ran("dvc", "exp", "run", "-S", "finetune.soft.learning_rate=0.003")
     assert {"finetune@./tiny-soft-11", "structured@./tiny-soft", "findings", "book"} <= ran
     others = {name for name in expected_stages() if "@" in name and "soft" not in name}
     assert ran & (others | {"data", "method", "learning_curves"}) == set()

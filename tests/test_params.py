@@ -343,7 +343,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "structured.open.nodes_per_pass",
         5000,
-        "structured.open.nodes_per_pass: must be <= max_nodes = 1500, got 5000",
+        "structured.open.nodes_per_pass: must be <= max_nodes = 1024, got 5000",
     ),
     (
         "structured.settings.in_range",

@@ -34,7 +34,7 @@ from transformers import get_cosine_schedule_with_warmup
 from calibnb import laws, models, specs
 from calibnb.params import FamilyGrid, FinetuneParams, PromptParams
 from calibnb.specs import Spec
-from calibnb.tree import Body, Rows, pack, segment, shared_prefix
+from calibnb.tree import Body, Rows, head_log_probabilities, pack, segment, shared_prefix
 from calibnb.trie import Ints, Objective, Trie, ancestors_of, build, draw, objective
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -134,6 +134,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         ctx: Any,
         hidden: Tensor,
         head: Tensor,
+        head32: Tensor,
         bias: Tensor | None,
         entry: Tensor,
         token: Tensor,
@@ -149,12 +150,11 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             here = slice(starts[i], starts[i + 1])
             row, tok, w = entry[here] - a, token[here], weight[here]
             h = hidden[a : a + chunk]
-            logits = nn.functional.linear(h, head, bias).float()
-            logz = torch.logsumexp(logits, dim=-1, keepdim=True)
-            loss += (w * (logz[row, 0] - logits[row, tok])).double().sum()
+            logp = head_log_probabilities(h, head32, bias)
+            loss -= (w * logp[row, tok]).double().sum()
             per_row = torch.zeros(len(h), dtype=torch.float32, device=h.device).index_add_(0, row, w)
             # d loss / d logits = (sum of the row's weights) * softmax - weights at the scored tokens
-            slope = logits.sub_(logz).exp_().mul_(per_row[:, None])
+            slope = logp.exp_().mul_(per_row[:, None])
             slope.index_put_((row, tok), -w, accumulate=True)
             gradient[a : a + chunk] = slope.to(head.dtype) @ head
         ctx.save_for_backward(gradient)
@@ -163,7 +163,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grads[0].to(gradient.dtype), None, None, None, None, None, None
+        return gradient * grads[0].to(gradient.dtype), None, None, None, None, None, None, None
 
 
 class TrieLoss(nn.Module):
@@ -181,9 +181,11 @@ class TrieLoss(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         hidden = self.body.rows(batch.rows, batch.prefix)[batch.scored]
         head = self.body.head
+        bias = None if head.bias is None else head.bias.float()
         loss: Tensor = _WeightedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden.to(head.weight.dtype), head.weight, head.bias, batch.entry, batch.token, batch.weight, self.chunk
-        )
+            hidden.to(head.weight.dtype), head.weight, self.body.head32, bias,
+            batch.entry, batch.token, batch.weight, self.chunk,
+        )  # fmt: skip
         return loss - batch.entropy
 
 

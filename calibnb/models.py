@@ -532,9 +532,10 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model in evaluation mode and its tokenizer, from a folder that `fetch` made.
 
-    adapter: a LoRA folder, put on top without merging (a merge in bfloat16 would round it away).
+    adapter: a LoRA folder, merged into the weights. Rounded to bfloat16 they agree with a float32 run as well
+    as the adapter beside them does, and run in two thirds of the time.
     Attention is sdpa, or eager for GPT-OSS, whose attention sinks sdpa does not know. MXFP4 weights are
-    unpacked. With an adapter the model is a `peft.PeftModel`. Raises UserError for missing files.
+    unpacked. Raises UserError for missing files.
     """
     folder = Path(folder)
     check_folder(folder)
@@ -559,10 +560,7 @@ def load(
         missing = [name for name in names if not (Path(adapter) / name).is_file()]
         if missing:
             raise UserError(f"{adapter}: missing {', '.join(missing)}")
-        # In the model's dtype: training multiplies in it too (autocast), and float32 adapters cost casts at
-        # every layer.
-        adapted = PeftModel.from_pretrained(model, str(adapter), autocast_adapter_dtype=False)
-        model = cast(PreTrainedModel, adapted)
+        model = cast(PreTrainedModel, PeftModel.from_pretrained(model, str(adapter)).merge_and_unload())
     torch.nn.Module.to(model, device)  # the model's own `to` is typed for other uses
     return model.eval(), tokenizer
 

@@ -119,6 +119,22 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     return limit
 
 
+def head_log_probabilities(hidden: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
+    """``log_softmax(hidden @ head^T + bias)``, ``[r, v]`` in float32, for a float32 ``head``.
+
+    The product of two bfloat16 numbers is exact in float32, so where a model computes in bfloat16 the
+    hardware's bfloat16 units give the float32 logits, at their own speed: only their sums are ever rounded.
+    """
+    before = torch.get_float32_matmul_precision()
+    if hidden.dtype == torch.bfloat16:
+        torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return torch.log_softmax(nn.functional.linear(hidden.float(), head, bias), dim=-1)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 class Body:
     """A causal language model split where the trie needs it: layers, then the head on chosen rows.
 
@@ -225,8 +241,7 @@ class Body:
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """Next-token log-probabilities ``[r, v]`` in float32 from hidden states ``[r, h]``."""
         bias = None if self.head.bias is None else self.head.bias.float()
-        with torch.autocast(self.device.type, enabled=False):
-            return torch.log_softmax(nn.functional.linear(hidden.float(), self.head32, bias), dim=-1)
+        return head_log_probabilities(hidden.to(self.dtype), self.head32, bias)
 
     @torch.inference_mode()
     def scores(self, hidden: Tensor, row: Ints, token: Ints, chunk: int = 256) -> Floats:

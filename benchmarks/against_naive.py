@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from common import Bench, load, parser, seconds
 
-from calibnb import finetune, laws, metrics
+from calibnb import finetune, laws
 from calibnb.answers import open_law
 from calibnb.benchmarks.structured import Target, closed_measures, measures_of_open_law
 from calibnb.specs import Spec
@@ -48,16 +48,7 @@ def naive_evaluation(bench: Bench, spec: Spec, draws: int = 1000, batch: int = 1
         end = bench.chat.end_id
         rows = [r[: r.index(end)] if end in r else r for r in out[:, ids.shape[1] :].tolist()]
         texts += [bench.tokenizer.decode(r) for r in rows]
-    target = Target.of(spec)
-    measured = metrics.sampled_measures(
-        texts,
-        spec.law,
-        discrete=spec.discrete,
-        support=spec.support,
-        low=target.low,
-        high=target.high,
-        scale=target.scale,
-    )
+    measured = Target.of(spec).of_draws(texts)
     # four sampled paths for the KL, a forward pass and a Python loop over prefixes each
     law = laws.of_spec(spec, bench.params.structured.space)
     answers = bench.chat.answer_ids(law.strings)

@@ -153,6 +153,7 @@ def open_law(
     depth = np.zeros(max_nodes, np.int64)
     texts: list[str] = []
     expanded = passes = 0
+    number_mass = 0.0
     # The frontier: unexpanded prefixes, by parent node, token column, grammar state and log-probability.
     frontier = {"parent": np.array([-1]), "column": np.array([-1]), "state": np.array([START]), "logp": np.zeros(1)}
     # What the frontier had no room for, summed by parent: still open, never expanded.
@@ -166,7 +167,6 @@ def open_law(
 
     while len(frontier["logp"]) and expanded < max_nodes:
         mass = np.exp(frontier["logp"])
-        number_mass = sum(float(np.exp(logp).sum()) for logp in closed_logp)
         # The tolerance is relative to what is known to be numbers, so that laws given a number are certified too.
         if passes and mass.sum() + dust.sum() <= tolerance * number_mass:
             break
@@ -203,6 +203,7 @@ def open_law(
         complete = np.isin(chosen["state"], COMPLETE)
         closed_text.extend(texts[i] for i in new[complete])
         closed_logp.append(ending[complete])
+        number_mass += float(np.exp(ending[complete]).sum())
         states = numbers.next_state[chosen["state"]]  # [count, t]
         row, column = np.nonzero(states >= 0)
         grown = {"parent": new[row], "column": column, "state": states[row, column], "logp": going[row, column]}

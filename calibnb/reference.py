@@ -1,8 +1,10 @@
 """The long runs: how the measures move while training goes on for hours instead of minutes.
 
-``python -m calibnb.reference`` (or ``make reference``) trains every method of params.yaml as changed by
-``profiles/reference.yaml``, measures it at every validation, and writes ``results/reference/``: the learning curves as
-a small table and where they come from. A killed run resumes; the table is rewritten after every measurement.
+``python -m calibnb.reference [METHOD ...]`` (or ``make reference``) trains methods of params.yaml as changed by
+``profiles/reference.yaml``, measures them at every validation, and writes two small files a method into
+``results/reference/``: the learning curve and where it comes from. A killed run resumes; the curve is rewritten after
+every measurement. On two cores without a GPU, two methods side by side with ``OMP_NUM_THREADS=1`` are done sooner than
+one after the other.
 """
 
 from __future__ import annotations
@@ -11,19 +13,16 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import torch
 from peft import PeftModel
-from transformers import AutoTokenizer
 
 from calibnb import finetune, models, params, specs, stats
 from calibnb.benchmarks import structured
 from calibnb.errors import UserError
-from calibnb.params import FinetuneParams
 from calibnb.specs import Spec
 from calibnb.tree import Body
 
@@ -41,25 +40,15 @@ def summary(frame: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measured_settings(study: params.Params, settings: list[Spec]) -> list[Spec]:
-    """The settings that are measured at every checkpoint, split by split."""
-    choice = study.structured.settings
-    return [
-        *specs.choose(settings, "validation", choice.in_range),
-        *specs.choose(settings, "unseen", choice.unseen),
-        *specs.choose(settings, "held_out", choice.held_out),
-    ]
-
-
 def provenance(
     study: params.Params,
-    done: Sequence[str],
+    method: str,
     weights: Path,
     measured: list[Spec],
     device: torch.device,
     dtype: torch.dtype,
 ) -> dict[str, object]:
-    """Where the curves come from: model, methods, seed, versions, device."""
+    """Where a curve comes from: model, method, seed, versions, device."""
     on_cpu = device.type == "cpu"
     packages = ("torch", "transformers", "peft", "accelerate", "scipy", "numpy")
     return {
@@ -69,60 +58,61 @@ def provenance(
         "dtype": str(dtype).removeprefix("torch."),
         "python": platform.python_version(),
         "packages": {p: version(p) for p in packages},
-        "finetune": {m: study.finetune[m].model_dump(mode="json") for m in done},
+        "finetune": study.finetune[method].model_dump(mode="json"),
         "settings": {split: sum(s.split == split for s in measured) for split in ("validation", "unseen", "held_out")},
         "bootstrap": study.structured.bootstrap,
     }
 
 
-def run(study: params.Params, out: Path) -> None:
-    """Train and measure every method on the first model; one seed, the first."""
-    name, seed = study.models[0], study.seeds[0]
-    weights = Path("models") / models.slug(name) / "weights"
+def run(study: params.Params, name: str, out: Path) -> None:
+    """Train one method on the first model with the first seed, and measure it at every validation."""
+    model_name, seed, method = study.models[0], study.seeds[0], study.finetune[name]
+    weights = Path("models") / models.slug(model_name) / "weights"
+    scratch = Path(".scratch") / "reference" / name
     device = models.pick_device(study.compute.device)
     dtype = models.pick_dtype(study.compute.dtype, device)
     settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
-    measured = measured_settings(study, settings)
+    measured = structured.measured_settings(settings, study.structured.settings)
     out.mkdir(parents=True, exist_ok=True)
-    for place, method_name in enumerate(study.methods):
-        method = study.finetune[method_name]
 
-        def measure(step: int, model: PeftModel, name: str = method_name, method: FinetuneParams = method) -> None:
-            model.eval()
-            chat = models.chat_format(AutoTokenizer.from_pretrained(weights))
-            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-                frame, _ = structured.run(
-                    Body(model), chat, chat.tokenizer.get_vocab(), measured,
-                    prompt=study.prompt, space=study.structured.space, search=study.structured.open,
-                )  # fmt: skip
-            model.train()
-            prompts = step * method.prompts_per_step * method.accumulation_steps
-            rows = summary(frame, study.structured.bootstrap, seed)
-            rows = rows.assign(method=name, seed=seed, step=step, prompts=prompts)
-            table = out / f"{name}.csv"
-            earlier = pd.read_csv(table) if table.exists() else rows.iloc[:0]
-            pd.concat([earlier[earlier["step"] < step], rows]).to_csv(table, index=False, float_format="%.5f")
-
-        finetune.train(
-            weights, Path("models") / models.slug(name) / "reference" / method_name,
-            [s for s in settings if s.split in ("train", "validation")], study.families, method, study.prompt,
-            significant_digits=study.data.significant_digits, seed=seed, device=device, dtype=dtype,
-            scratch=Path(".scratch") / "reference" / method_name, on_validation=measure,
+    def measure(step: int, model: PeftModel) -> None:
+        finetune.save_adapter(model, scratch / "measured")
+        network, tokenizer = models.load(weights, adapter=scratch / "measured", device=device, dtype=dtype)
+        frame, _ = structured.run(
+            Body(network), models.chat_format(tokenizer), tokenizer.get_vocab(), measured,
+            prompt=study.prompt, space=study.structured.space, search=study.structured.open,
         )  # fmt: skip
-        about = provenance(study, study.methods[: place + 1], weights, measured, device, dtype)
-        (out / "provenance.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+        prompts = step * method.prompts_per_step * method.accumulation_steps
+        rows = summary(frame, study.structured.bootstrap, seed)
+        rows = rows.assign(method=name, seed=seed, step=step, prompts=prompts)
+        table = out / f"{name}.csv"
+        earlier = pd.read_csv(table) if table.exists() else rows.iloc[:0]
+        pd.concat([earlier[earlier["step"] < step], rows]).to_csv(table, index=False, float_format="%.5f")
+        about = provenance(study, name, weights, measured, device, dtype)
+        (out / f"{name}.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+
+    finetune.train(
+        weights, Path("models") / models.slug(model_name) / "reference" / name,
+        [s for s in settings if s.split in ("train", "validation")], study.families, method, study.prompt,
+        significant_digits=study.data.significant_digits, seed=seed, device=device, dtype=dtype,
+        scratch=scratch, on_validation=measure,
+    )  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("methods", nargs="*", metavar="METHOD", help="all of the profile's methods if none is named")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--profile", type=Path, default=Path("profiles/reference.yaml"))
     parser.add_argument("--out", type=Path, default=Path("results/reference"))
     args = parser.parse_args()
     try:
-        run(
-            params.parse(params.merge(params.read(args.params), params.read(args.profile)), str(args.profile)), args.out
-        )
+        study = params.parse(params.merge(params.read(args.params), params.read(args.profile)), str(args.profile))
+        for name in args.methods:
+            if name not in study.methods:
+                raise UserError(f"{name}: no such method; {args.profile} has {', '.join(study.methods)}")
+        for name in args.methods or study.methods:
+            run(study, name, args.out)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The long runs at tiny size: a table a method, provenance, and resumption after a kill."""
+"""The long runs at tiny size: a curve a method and where it comes from."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_long_run_is_measured_at_every_validation(
     weights = Path("models") / "tiny" / "weights"
     shutil.copytree(tiny_folder, weights)
     (weights / "card.json").write_text('{"name": "tiny"}')
-    reference.run(study, Path("out"))
+    reference.run(study, "hard", Path("out"))
     AcceleratorState._reset_state(True)
     table = pd.read_csv("out/hard.csv")
     assert table["step"].nunique() == study.finetune["hard"].validations
@@ -38,7 +38,14 @@ def test_a_long_run_is_measured_at_every_validation(
     assert set(table["split"]) == {"validation", "unseen", "held_out"}
     valid = table[table["measure"] == "valid_mass"]
     assert ((valid["low"] <= valid["value"]) & (valid["value"] <= valid["high"])).all()
-    about = json.loads(Path("out/provenance.json").read_text())
+    about = json.loads(Path("out/hard.json").read_text())
     assert about["model"] == {"name": "tiny"}
-    assert list(about["finetune"]) == ["hard"]
+    assert about["finetune"] == study.finetune["hard"].model_dump(mode="json")
     assert sum(about["settings"].values()) > 0
+
+
+def test_an_unknown_method_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["reference", "medium"])
+    assert reference.main() == 1
+    assert capsys.readouterr().err == "medium: no such method; profiles/reference.yaml has soft, hard\n"

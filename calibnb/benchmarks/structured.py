@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from calibnb import laws, metrics, specs
 from calibnb.answers import NumberTokens, OpenLaw, number_tokens, open_law
 from calibnb.models import ChatFormat
-from calibnb.params import OpenParams, PromptParams, SampledParams, SpaceParams
+from calibnb.params import OpenParams, PromptParams, SampledParams, SettingsParams, SpaceParams
 from calibnb.sample import sample
 from calibnb.specs import Spec
 from calibnb.tree import Body, answer_log_probabilities
@@ -58,6 +58,31 @@ class Target:
         low, high = laws.quantile_range(law)
         return Target(spec, low, high, metrics.clipped_scale(law, low, high))
 
+    def of_values(self, values: Floats, masses: Floats) -> dict[str, float]:
+        """:func:`calibnb.metrics.open_measures` of numbers with masses."""
+        spec = self.spec
+        return metrics.open_measures(
+            values, masses, spec.law,
+            discrete=spec.discrete, support=spec.support, low=self.low, high=self.high, scale=self.scale,
+        )  # fmt: skip
+
+    def of_draws(self, texts: Sequence[str]) -> dict[str, float]:
+        """:func:`calibnb.metrics.sampled_measures` of drawn answers."""
+        spec = self.spec
+        return metrics.sampled_measures(
+            texts, spec.law,
+            discrete=spec.discrete, support=spec.support, low=self.low, high=self.high, scale=self.scale,
+        )  # fmt: skip
+
+
+def measured_settings(settings: Sequence[Spec], choice: SettingsParams) -> list[Spec]:
+    """The settings of the study that are measured, split by split."""
+    return [
+        *specs.choose(settings, "validation", choice.in_range),
+        *specs.choose(settings, "unseen", choice.unseen),
+        *specs.choose(settings, "held_out", choice.held_out),
+    ]
+
 
 def mean_distance(at: Floats, values: Floats, masses: Floats) -> Floats:
     """``E|a - X|`` for each ``a`` of ``at``, X on ``values`` with ``masses`` (normalised here)."""
@@ -81,15 +106,8 @@ def measures_of_open_law(found: OpenLaw, target: Target) -> dict[str, float]:
     writes a number.
     """
     spec, closed = target.spec, float(found.mass.sum())
-    given = metrics.open_measures(
-        np.concatenate([found.value, found.open_value]),
-        np.concatenate([found.mass, found.open_mass]),
-        spec.law,
-        discrete=spec.discrete,
-        support=spec.support,
-        low=target.low,
-        high=target.high,
-        scale=target.scale,
+    given = target.of_values(
+        np.concatenate([found.value, found.open_value]), np.concatenate([found.mass, found.open_mass])
     )
     low, high, middle, value = (
         np.clip(x, target.low, target.high) for x in (found.open_low, found.open_high, found.open_value, found.value)
@@ -156,16 +174,12 @@ def run_sampled(
     """The paper's own way, as a cross-check: draw answers and measure the draws; a row a setting."""
     rows = []
     for place, spec in enumerate(tqdm(settings, desc="drawing answers", unit="setting")):
-        target = Target.of(spec)
         ids = chat.prompt_ids(specs.prompt(spec, prompt.template, prompt.parameter_names))
         texts = sample(
             body.model, tokenizer, ids, chat.end_id,
             draws=params.draws, max_new_tokens=params.max_new_tokens, batch=params.batch,
             seed=int(np.random.SeedSequence([seed, place]).generate_state(1)[0]),
         )  # fmt: skip
-        measured = metrics.sampled_measures(
-            texts, spec.law,
-            discrete=spec.discrete, support=spec.support, low=target.low, high=target.high, scale=target.scale,
-        )  # fmt: skip
+        measured = Target.of(spec).of_draws(texts)
         rows.append({"family": spec.family, "label": spec.label, "split": spec.split} | measured)
     return pd.DataFrame(rows)

@@ -135,7 +135,7 @@ def main() -> None:
     print(f"  geometric mean of the ratios: {np.exp(np.mean(np.log(ratios))):.1f}\n")
 
     method = bench.params.finetune["soft"]
-    model = finetune.with_adapter(bench.model if args.adapter is None else load(args.weights).model, method)
+    model = finetune.with_adapter(load(args.weights, None).model, method)
     model.train()
     examples = bench.examples("soft", method.prompts_per_step)
     loss = finetune.TrieLoss(model)

@@ -13,6 +13,7 @@ import torch
 
 from calibnb import finetune, models, params, specs
 from calibnb.answers import NumberTokens, number_tokens
+from calibnb.errors import UserError
 from calibnb.specs import Spec
 from calibnb.tree import Body
 
@@ -43,16 +44,19 @@ class Bench:
 def parser(text: str) -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=text)
     p.add_argument("--weights", type=Path, default=Path("models/smollm2-135m/weights"))
-    p.add_argument("--adapter", type=Path, help="adapter folder; without it the base model is measured")
+    p.add_argument("--adapter", type=Path, default=Path("variants/smollm2-135m/soft/seed-11"), help="adapter folder")
     return p
 
 
-def load(weights: Path, adapter: Path | None = None) -> Bench:
+def load(weights: Path, adapter: Path | None) -> Bench:
     torch.manual_seed(11)
     p = params.load("params.yaml")
     device = models.pick_device(p.compute.device)
     dtype = models.pick_dtype(p.compute.dtype, device)
-    model, tokenizer = models.load(weights, adapter=adapter, device=device, dtype=dtype)
+    try:
+        model, tokenizer = models.load(weights, adapter=adapter, device=device, dtype=dtype)
+    except UserError as error:
+        raise SystemExit(f"{error}; `make bench` makes both first") from None
     settings = specs.build(p.families, p.data.validation_share, p.data.significant_digits)
     chat = models.chat_format(tokenizer)
     numbers = number_tokens(tokenizer.get_vocab())

@@ -47,7 +47,7 @@ def main() -> None:
     )
 
     method = bench.params.finetune["hard"]
-    model = finetune.with_adapter(bench.model, method)
+    model = finetune.with_adapter(load(args.weights, None).model, method)
     adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     loss = finetune.TrieLoss(model)
     examples = bench.examples("hard", method.prompts_per_step)

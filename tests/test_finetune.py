@@ -162,7 +162,7 @@ def test_continuous_parameters_stay_in_range_and_off_the_validation_settings() -
         if s.family == "uniform":  # a from -5 to 2, width from 1 to 5
             assert -5 <= p["a"] <= 2
             assert 0.99 <= p["b"] - p["a"] <= 5.01
-    grid = prompts_of_run(train, validation, SMALL, method(parameters="grid"), 4, seed=1)
+    grid = prompts_of_run(train, validation, SMALL, method(parameters="grid", family_weights="settings"), 4, seed=1)
     assert Counter(grid) == Counter(train)
 
 

@@ -181,9 +181,8 @@ class TrieLoss(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         hidden = self.body.rows(batch.rows, batch.prefix)[batch.scored]
         head = self.body.head
-        bias = None if head.bias is None else head.bias.float()
         loss: Tensor = _WeightedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden.to(head.weight.dtype), head.weight, self.body.head32, bias,
+            hidden.to(head.weight.dtype), head.weight, self.body.head32, head.bias,
             batch.entry, batch.token, batch.weight, self.chunk,
         )  # fmt: skip
         return loss - batch.entropy

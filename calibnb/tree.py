@@ -130,7 +130,8 @@ def head_log_probabilities(hidden: Tensor, head: Tensor, bias: Tensor | None) ->
         torch.set_float32_matmul_precision("medium")
     try:
         with torch.autocast(hidden.device.type, enabled=False):
-            return torch.log_softmax(nn.functional.linear(hidden.float(), head, bias), dim=-1)
+            logits = nn.functional.linear(hidden.float(), head, None if bias is None else bias.float())
+            return torch.log_softmax(logits, dim=-1)
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -240,8 +241,7 @@ class Body:
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """Next-token log-probabilities ``[r, v]`` in float32 from hidden states ``[r, h]``."""
-        bias = None if self.head.bias is None else self.head.bias.float()
-        return head_log_probabilities(hidden.to(self.dtype), self.head32, bias)
+        return head_log_probabilities(hidden.to(self.dtype), self.head32, self.head.bias)
 
     @torch.inference_mode()
     def scores(self, hidden: Tensor, row: Ints, token: Ints, chunk: int = 256) -> Floats:

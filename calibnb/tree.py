@@ -119,8 +119,8 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     return limit
 
 
-def head_log_probabilities(hidden: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
-    """``log_softmax(hidden @ head^T + bias)``, ``[r, v]`` in float32, for a float32 ``head``.
+def head_log_probabilities(hidden: Tensor, head: Tensor, bias: Tensor | None, temperature: float = 1.0) -> Tensor:
+    """``log_softmax((hidden @ head^T + bias) / temperature)``, ``[r, v]`` in float32, for a float32 ``head``.
 
     The product of two bfloat16 numbers is exact in float32, so where a model computes in bfloat16 the
     hardware's bfloat16 units give the float32 logits, at their own speed: only their sums are ever rounded.
@@ -131,7 +131,7 @@ def head_log_probabilities(hidden: Tensor, head: Tensor, bias: Tensor | None) ->
     try:
         with torch.autocast(hidden.device.type, enabled=False):
             logits = nn.functional.linear(hidden.float(), head, None if bias is None else bias.float())
-            return torch.log_softmax(logits, dim=-1)
+            return torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -141,14 +141,16 @@ class Body:
 
     Args:
         model: a transformers causal language model, or a peft model around one.
+        temperature: divides the logits, in every measurement and in sampling.
 
     Raises:
         UserError: for architectures whose logits are not a plain linear map of the last hidden state, or
             whose layers keep a recurrent state and so cannot attend to a tree.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, temperature: float = 1.0) -> None:
         self.model = cast(Any, model)
+        self.temperature = temperature
         inner: Any = self.model.get_base_model() if hasattr(model, "peft_config") else model
         config = inner.config.get_text_config()
         self.decoder: Any = inner.get_decoder()
@@ -241,7 +243,7 @@ class Body:
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """Next-token log-probabilities ``[r, v]`` in float32 from hidden states ``[r, h]``."""
-        return head_log_probabilities(hidden.to(self.dtype), self.head32, self.head.bias)
+        return head_log_probabilities(hidden.to(self.dtype), self.head32, self.head.bias, self.temperature)
 
     @torch.inference_mode()
     def scores(self, hidden: Tensor, row: Ints, token: Ints, chunk: int = 256) -> Floats:

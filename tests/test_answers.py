@@ -130,7 +130,7 @@ def test_open_law_agrees_with_100_000_samples(digit_tokenizer: PreTrainedTokeniz
     model = favour_numbers(tiny_model("llama", len(digit_tokenizer)), numbers, chat.end_id)
     prompt, n = chat.prompt_ids("a number"), 100_000
     law = open_law(Body(model), prompt, numbers, chat.end_id, tolerance=0.1, max_nodes=4000, nodes_per_pass=100)
-    texts = sample(model, digit_tokenizer, prompt, chat.end_id, draws=n, max_new_tokens=12, batch=20_000, seed=3)
+    texts = dict(sample(Body(model), chat, [prompt], draws=n, max_new_tokens=12, batch=20_000, seed=3))[0]
     share = sum(bool(NUMBER.fullmatch(t)) for t in texts) / n
     assert law.mass.sum() - 5 * np.sqrt(0.25 / n) < share < law.mass.sum() + law.certificate + 5 * np.sqrt(0.25 / n)
     counts: dict[str, int] = defaultdict(int)

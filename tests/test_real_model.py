@@ -52,7 +52,8 @@ def test_exact_mass_on_numbers_of_a_known_prompt(loaded: tuple[PreTrainedModel, 
     expected = float((logp[three[0]] + after[chat.end_id]).detach().exp())
     assert law.mass[law.text.index("3")] == pytest.approx(expected, rel=1e-3)
     # and by sampling, within five standard errors
-    texts = sample(model, chat.tokenizer, ids, chat.end_id, draws=300, max_new_tokens=8, batch=300, seed=1)
+    drawn = sample(Body(model), chat, [ids], draws=300, max_new_tokens=8, batch=300, seed=1)
+    texts = dict(drawn)[0]
     share = sum(t in set(law.text) for t in texts) / 300
     number = float(law.mass.sum())
     assert abs(share - number) < 5 * (number * (1 - number) / 300) ** 0.5 + law.certificate

@@ -16,12 +16,21 @@ from scipy import stats
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb import models
-from calibnb.sample import pick, sample, uniforms
+from calibnb.sample import Journal, Sampler, pick, sample, uniforms
+from calibnb.tree import Body
 
 
 @pytest.fixture(scope="module")
 def chat(digit_tokenizer: PreTrainedTokenizerFast) -> models.ChatFormat:
     return models.chat_format(digit_tokenizer)
+
+
+def answers(
+    model: PreTrainedModel, chat: models.ChatFormat, prompt: list[int], *, draws: int, steps: int, batch: int, seed: int
+) -> list[str]:
+    """Answers to one prompt."""
+    drawn = sample(Body(model), chat, [prompt], draws=draws, max_new_tokens=steps, batch=batch, seed=seed)
+    return dict(drawn)[0]
 
 
 def naive(
@@ -64,17 +73,44 @@ def test_equals_naive_sampling_and_any_batch(architecture: str, chat: models.Cha
     lengths = {len(text) for text in expected}
     assert len(lengths) > 3  # else rows never left the batch at different times
     for batch in (1, 5, 12, 100):
-        got = sample(
-            model,
-            chat.tokenizer,
-            prompt,
-            chat.end_id,
-            draws=12,
-            max_new_tokens=2 * WINDOW,
-            batch=batch,
-            seed=3,
-        )
-        assert got == expected
+        assert answers(model, chat, prompt, draws=12, steps=2 * WINDOW, batch=batch, seed=3) == expected
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "llama", "gemma3", "gpt_oss"])
+def test_prompts_together_equal_prompts_alone(architecture: str, chat: models.ChatFormat) -> None:
+    body = Body(ending(tiny_model(architecture, len(chat.tokenizer)), chat.end_id))
+    prompts = [chat.prompt_ids(text) for text in ("a number from one to nine", "x", "a word", "a wind", "")]
+    assert len({len(p) for p in prompts}) == 4
+    alone = [answers(body.model, chat, p, draws=3, steps=2 * WINDOW, batch=3, seed=3) for p in prompts]
+    for batch in (1, 6, 7, 100):
+        together = sample(body, chat, prompts, draws=3, max_new_tokens=2 * WINDOW, batch=batch, seed=3)
+        assert [texts for _, texts in sorted(together)] == alone
+
+
+def test_temperature_divides_the_logits() -> None:
+    logits, uniform = torch.randn(1, 1000), torch.rand(500, dtype=torch.float64)
+    assert pick(logits, uniform, 2.0).tolist() == pick(logits / 2, uniform).tolist() != pick(logits, uniform).tolist()
+
+
+def test_a_killed_run_resumes(llama: PreTrainedModel, chat: models.ChatFormat, tmp_path: Path) -> None:
+    prompts = ["x", "a word", "a number"]
+
+    def ask(name: str, prompts: list[str], about: str = "llama") -> list[list[str]]:
+        sampler = Sampler(Body(llama), chat, batch=4, seed=1, journal=Journal(tmp_path / name, about))
+        return sampler(prompts, draws=4, max_new_tokens=3)
+
+    whole = ask("whole", prompts)
+    assert len({str(w) for w in whole}) == 3
+    assert ask("killed", prompts[1:]) == whole[1:]
+    path = tmp_path / "killed"
+    half = path.read_text().splitlines()[0] + '\n{"key": "half a li'
+    path.write_text(half)
+    kept = json.loads(half.splitlines()[0])
+    path.write_text(half.replace(kept["answers"][0], "from the journal", 1) if kept["answers"][0] else half)
+    assert sum("from the journal" in texts for texts in ask("killed", prompts)) == 1
+    assert len(path.read_text().splitlines()) == 3
+    # Another model's journal is not read.
+    assert ask("killed", prompts, about="other") == whole
 
 
 def test_first_token_has_the_models_distribution(any_model: PreTrainedModel, chat: models.ChatFormat) -> None:
@@ -82,9 +118,7 @@ def test_first_token_has_the_models_distribution(any_model: PreTrainedModel, cha
     with torch.no_grad():
         q = any_model(input_ids=torch.tensor([prompt])).logits[0, -1].double().softmax(-1).numpy()
     draws = 4000
-    texts = sample(
-        any_model, chat.tokenizer, prompt, chat.end_id, draws=draws, max_new_tokens=1, batch=draws, seed=5
-    )
+    texts = answers(any_model, chat, prompt, draws=draws, steps=1, batch=draws, seed=5)
     token = {chat.decode([i]): i for i in range(len(q))} | {"": chat.end_id}
     counts = np.bincount([token[text] for text in texts], minlength=len(q))
     order = np.argsort(q)  # cells pooled from the rarest up, until each expects five or more
@@ -105,9 +139,7 @@ def test_whole_answers_have_the_models_distribution(llama: PreTrainedModel, chat
         rows = torch.tensor([[*prompt, int(head)] for head in heads])
         second = llama(input_ids=rows).logits[:, -1].double().softmax(-1)
     draws = 3000
-    texts = sample(
-        llama, chat.tokenizer, prompt, chat.end_id, draws=draws, max_new_tokens=2, batch=1000, seed=9
-    )
+    texts = answers(llama, chat, prompt, draws=draws, steps=2, batch=1000, seed=9)
     for head, row in zip(heads, second, strict=True):
         tail = int(row.argmax())
         if chat.end_id in (int(head), tail):
@@ -162,35 +194,30 @@ def test_uniforms_belong_to_their_draw(seed: int, draws: int, more: int) -> None
 def test_generation_config_does_not_leak(tiny_folder: Path, chat: models.ChatFormat) -> None:
     prompt = chat.prompt_ids("x")
 
-    def answers() -> list[str]:
-        model, tokenizer = models.load(tiny_folder)
-        return sample(model, tokenizer, prompt, chat.end_id, draws=40, max_new_tokens=4, batch=40, seed=1)
+    def run() -> list[str]:
+        model, _ = models.load(tiny_folder)
+        return answers(model, chat, prompt, draws=40, steps=4, batch=40, seed=1)
 
-    plain = answers()
+    plain = run()
     path = tiny_folder / "generation_config.json"
     config = json.loads(path.read_text()) | {"do_sample": True, "temperature": 0.1, "top_k": 1, "top_p": 0.5}
     path.write_text(json.dumps(config))
     model, _ = models.load(tiny_folder)
     assert model.generation_config.temperature == 0.1  # the folder does carry it
     assert len(set(plain)) > 10
-    assert answers() == plain
+    assert run() == plain
 
 
 def test_special_tokens_stay_in_the_text(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
     model = ending(tiny_model("llama", len(chat.tokenizer)), chat.tokenizer.eos_token_id)
-    texts = sample(
-        model, chat.tokenizer, chat.prompt_ids("x"), chat.end_id, draws=60, max_new_tokens=4, batch=60, seed=1
-    )
+    texts = answers(model, chat, chat.prompt_ids("x"), draws=60, steps=4, batch=60, seed=1)
     assert any("<|endoftext|>" in text for text in texts)
     assert not any("<|im_end|>" in text for text in texts)
 
 
 def test_seed_and_prompt_change_the_answers(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
     def run(prompt: str, seed: int) -> str:
-        ids = chat.prompt_ids(prompt)
-        texts = sample(
-            llama, chat.tokenizer, ids, chat.end_id, draws=20, max_new_tokens=3, batch=20, seed=seed
-        )
+        texts = answers(llama, chat, chat.prompt_ids(prompt), draws=20, steps=3, batch=20, seed=seed)
         return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
     assert run("x", 1) == run("x", 1)

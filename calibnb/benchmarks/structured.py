@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from calibnb import laws, metrics, specs
 from calibnb.answers import NumberTokens, OpenLaw, number_tokens, open_law
 from calibnb.models import ChatFormat
 from calibnb.params import OpenParams, PromptParams, SampledParams, SettingsParams, SpaceParams
-from calibnb.sample import sample
+from calibnb.sample import Ask
 from calibnb.specs import Spec
 from calibnb.tree import Body, answer_log_probabilities
 from calibnb.trie import Floats, build
@@ -161,25 +160,12 @@ def run(
     return pd.DataFrame(rows), pd.concat(found_laws, ignore_index=True)
 
 
-def run_sampled(
-    body: Body,
-    chat: ChatFormat,
-    tokenizer: PreTrainedTokenizerBase,
-    settings: Sequence[Spec],
-    *,
-    prompt: PromptParams,
-    params: SampledParams,
-    seed: int,
-) -> pd.DataFrame:
+def run_sampled(ask: Ask, settings: Sequence[Spec], *, prompt: PromptParams, params: SampledParams) -> pd.DataFrame:
     """The paper's own way, as a cross-check: draw answers and measure the draws; a row a setting."""
+    prompts = [specs.prompt(spec, prompt.template, prompt.parameter_names) for spec in settings]
+    answers = ask(prompts, draws=params.draws, max_new_tokens=params.max_new_tokens)
     rows = []
-    for place, spec in enumerate(tqdm(settings, desc="drawing answers", unit="setting")):
-        ids = chat.prompt_ids(specs.prompt(spec, prompt.template, prompt.parameter_names))
-        texts = sample(
-            body.model, tokenizer, ids, chat.end_id,
-            draws=params.draws, max_new_tokens=params.max_new_tokens, batch=params.batch,
-            seed=int(np.random.SeedSequence([seed, place]).generate_state(1)[0]),
-        )  # fmt: skip
+    for spec, texts in zip(settings, answers, strict=True):
         measured = Target.of(spec).of_draws(texts)
         rows.append({"family": spec.family, "label": spec.label, "split": spec.split} | measured)
     return pd.DataFrame(rows)

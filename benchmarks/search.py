@@ -1,0 +1,96 @@
+"""Short training runs on validation settings: how the study's settings were chosen (book/pages/search.md).
+
+    python benchmarks/search.py hard lora.rank=8            # one run: a method of params.yaml with keys changed
+    python benchmarks/search.py hard prompt.parameter_names=symbols --out row.csv
+
+Six training families are left out of the training and measured in place of the held-out ones; of the others, validation
+settings are measured. Unseen parameters and held-out families play no part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from calibnb import finetune, models, params, specs
+from calibnb.benchmarks import structured
+from calibnb.tree import Body
+
+LEFT_OUT = ("geometric", "chi_square", "logistic", "triangular", "beta_binomial", "lomax")
+
+
+def changed(method: str, changes: list[str]) -> params.Params:
+    """params.yaml with keys changed: ``prompt.…`` as they stand, others below ``finetune.<method>``."""
+    raw = params.read("params.yaml")
+    for change in changes:
+        key, _, value = change.partition("=")
+        *path, last = key.split(".") if key.startswith("prompt.") else ["finetune", method, *key.split(".")]
+        block = raw
+        for part in path:
+            block = block[part]
+        block[last] = yaml.safe_load(value)
+    return params.parse(raw, " ".join(changes))
+
+
+def geometric_mean(values: pd.Series[float]) -> float:
+    return float(np.exp(np.log(values.dropna()).mean()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--prompts", type=int, default=896)
+    parser.add_argument("--weights", type=Path, default=Path("models/smollm2-135m/weights"))
+    parser.add_argument("--out", type=Path, help="a csv that gets a row")
+    args = parser.parse_args()
+    study = changed(args.method, args.changes)
+    seed, device = study.seeds[0], models.pick_device(study.compute.device)
+    dtype = models.pick_dtype(study.compute.dtype, device)
+
+    settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
+    trained = [s for s in settings if s.split in ("train", "validation") and s.family not in LEFT_OUT]
+    in_range = specs.spread([s for s in trained if s.split == "validation"], 27)
+    left_out = specs.spread([s for s in settings if s.split == "train" and s.family in LEFT_OUT], 18)
+    count = sum(s.split == "train" for s in trained)
+    method = study.finetune[args.method].model_copy(update={"epochs": args.prompts / count, "validations": 1})
+
+    scratch = Path(tempfile.mkdtemp())
+    begun = time.perf_counter()
+    run = finetune.train(
+        args.weights, scratch / "model" / args.method, trained, study.families, method, study.prompt,
+        significant_digits=study.data.significant_digits, seed=seed, device=device, dtype=dtype,
+        scratch=scratch / "run",
+    )  # fmt: skip
+    seconds = time.perf_counter() - begun
+    network, tokenizer = models.load(args.weights, adapter=scratch / "model" / args.method, device=device, dtype=dtype)
+    frame, _ = structured.run(
+        Body(network), models.chat_format(tokenizer), tokenizer.get_vocab(), [*in_range, *left_out],
+        prompt=study.prompt, space=study.structured.space, search=study.structured.open,
+    )  # fmt: skip
+    shutil.rmtree(scratch)
+    near = frame["split"] == "validation"
+    row = {
+        "method": args.method,
+        "changed": " ".join(args.changes) or "nothing",
+        "steps": len(run.log),
+        "seconds": round(seconds),
+        "validation loss": round(float(run.log["validation"].iloc[-1]), 3),
+        "nW1 validation": round(geometric_mean(frame.loc[near, "nw1"]), 3),
+        "nW1 families left out": round(geometric_mean(frame.loc[~near, "nw1"]), 3),
+        "valid mass, families left out": round(float(frame.loc[~near, "valid_mass"].mean()), 3),
+    }
+    print(row)
+    if args.out is not None:
+        pd.DataFrame([row]).to_csv(args.out, mode="a", header=not args.out.exists(), index=False)
+
+
+if __name__ == "__main__":
+    main()

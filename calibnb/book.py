@@ -31,6 +31,9 @@ from calibnb.params import Params
 # The page in the committed _toc.yml below which the executed notebooks are listed.
 APPENDIX = "pages/executed"
 
+# The benchmarks, each a stage with a notebook a variant.
+BENCHMARKS = {"structured": "Structured sampling", "openended": "Open-ended generation"}
+
 # What a browser loads by itself when it opens a page: attribute by tag.
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src"}
 
@@ -53,7 +56,8 @@ def appendix(study: Params) -> list[dict[str, str]]:
         for seed in study.seeds
     ]
     pages += [
-        (f"structured/{slug(model)}/{variant}", f"Structured sampling from {model}: {variant}")
+        (f"{benchmark}/{slug(model)}/{variant}", f"{title} of {model}: {variant}")
+        for benchmark, title in BENCHMARKS.items()
         for model in study.models
         for variant in study.variants
     ]

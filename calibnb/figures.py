@@ -18,7 +18,6 @@ import numpy.typing as npt
 import pandas as pd
 import seaborn as sns
 from IPython.core.getipython import get_ipython
-from IPython.display import HTML
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
@@ -197,7 +196,12 @@ def headline(
 
 
 def per_family_dots(
-    frame: pd.DataFrame, *, variants: Sequence[str], label: str = NW1, log: bool = True
+    frame: pd.DataFrame,
+    *,
+    variants: Sequence[str],
+    label: str = NW1,
+    log: bool = True,
+    reference: float = 1.0,
 ) -> Figure:
     """One row a family, one dot a variant: where calibration holds and where it does not.
 
@@ -207,6 +211,7 @@ def per_family_dots(
         variants: in the order of the legend.
         label: name and unit of the value.
         log: logarithmic axis, for values that span decades.
+        reference: where a dotted line stands.
     """
     table = frame.pivot_table(index="family", columns="variant", values="value", sort=False)
     families = table.sort_values(variants[-1]).index.tolist() if len(table) else []
@@ -230,10 +235,67 @@ def per_family_dots(
     if log:
         axis.set_xscale("log")
         _plain_log(axis.xaxis)
-    axis.axvline(1, color="#222222", linewidth=1, linestyle=":")
+    axis.axvline(reference, color="#222222", linewidth=1, linestyle=":")
     axis.set_yticks(range(len(families)), [family.replace("_", " ") for family in families])
     axis.set_ylim(len(families) - 0.4, -0.6)
     axis.set_xlabel(label)
+    _legend(figure, *axis.get_legend_handles_labels())
+    return _finish(figure)
+
+
+def measures(frame: pd.DataFrame, *, variants: Sequence[str], labels: Mapping[str, str], columns: int = 3) -> Figure:
+    """One panel a measure, one point a variant with its interval.
+
+    Args:
+        frame: rows of ``measure, variant, value, low, high``; what does not exist is nan and is not drawn.
+        variants: from top to bottom.
+        labels: measures in the order of the panels, and what stands below each: name and unit.
+    """
+    figure, axes = _panels(len(labels), columns, 3.4, 0.5 * len(variants) + 1.4, sharey=True)
+    for axis, (measure, label) in zip(axes, labels.items(), strict=True):
+        here = frame[frame["measure"] == measure].set_index("variant")
+        for y, variant in enumerate(variants):
+            value, low, high = (here[[c]].reindex([variant])[c].to_numpy(float) for c in ("value", "low", "high"))
+            style = look(variant, variants)
+            whiskers = _whiskers(value, low, high)
+            axis.errorbar(value, [y], xerr=whiskers, fmt=style.marker, color=style.colour, markersize=8, capsize=4)
+        axis.set_yticks(range(len(variants)), variants)
+        axis.set_ylim(len(variants) - 0.5, -0.5)
+        axis.set_xlabel(label)
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+    return _finish(figure)
+
+
+def curves(
+    frame: pd.DataFrame,
+    *,
+    variants: Sequence[str],
+    x: str,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    diagonal: bool = False,
+) -> Figure:
+    """A measure as a curve for each variant, with its interval as a band.
+
+    Args:
+        frame: rows of ``variant, value, low, high`` and the column ``x``.
+        log: logarithmic vertical axis.
+        diagonal: draws the line on which the measure equals ``x``.
+    """
+    figure, (axis,) = _panels(1, 1, 7.0, 4.2)
+    for variant in variants:
+        here = frame[frame["variant"] == variant].sort_values(x)
+        style = look(variant, variants)
+        axis.fill_between(here[x], here["low"], here["high"], color=style.colour, alpha=0.15, linewidth=0)
+        axis.plot(here[x], here["value"], color=style.colour, linestyle=style.line, label=variant)
+    if diagonal:
+        ends = [frame[x].min(), frame[x].max()]
+        axis.plot(ends, ends, color="#222222", linewidth=1, linestyle=":")
+    if log:
+        axis.set_yscale("log")
+        _plain_log(axis.yaxis)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     _legend(figure, *axis.get_legend_handles_labels())
     return _finish(figure)
 
@@ -712,16 +774,3 @@ def certificate_curve(frame: pd.DataFrame, *, variants: Sequence[str], tolerance
 
 # ------------------------------------------------------------------------------------------------------------
 # Words and tables
-
-
-def with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
-    """A value with its interval as the book prints it: ``0.65 [0.52, 0.80]``."""
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
-    """A frame as a plain table without its index: the same bytes at every run."""
-    html = frame.rename_axis(columns=None).to_html(
-        index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="", border=0
-    )
-    return HTML(html)  # type: ignore[no-untyped-call]

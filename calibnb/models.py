@@ -227,6 +227,14 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def fingerprint(weights: Path, adapter: Path | None) -> str:
+    """A hash of a model's card, which holds the hashes of its weights, and of an adapter's weights."""
+    parts = [(weights / "card.json").read_bytes()]
+    if adapter is not None:
+        parts.append((adapter / "adapter_model.safetensors").read_bytes())
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 

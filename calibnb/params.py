@@ -32,7 +32,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from calibnb import laws, specs
+from calibnb import categories, laws, specs
 from calibnb.errors import UserError
 from calibnb.families import FAMILIES, ParameterError
 
@@ -196,6 +196,16 @@ def _choice(*words: str) -> Any:
     return BeforeValidator(check)
 
 
+def _categories(raw: Any) -> Any:
+    if raw == "all":
+        return raw
+    known = categories.table()
+    for name in _unique(raw):
+        if not isinstance(name, str) or name not in known:
+            raise _problem("all, or a list of names from calibnb/prompts/categories.yaml", name)
+    return tuple(raw)
+
+
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -288,7 +298,15 @@ class StructuredParams(Block):
     space: SpaceParams
     open: OpenParams
     sampled: SampledParams
-    bootstrap: Count
+
+
+class OpenEndedParams(Block):
+    """One random member of a category."""
+
+    categories: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_categories)]
+    draws: Count
+    max_new_tokens: Count
+    batch: Count
 
 
 class Params(Block):
@@ -298,12 +316,14 @@ class Params(Block):
     methods: Annotated[tuple[MethodName, ...], Unique, Strict(False)]
     variants: Annotated[tuple[str, ...], Unique, Strict(False)]
     seeds: Annotated[tuple[Seed, ...], Unique, Strict(False)]
+    bootstrap: Count
     compute: ComputeParams
     prompt: PromptParams
     data: DataParams
     families: dict[str, FamilyGrid]
     finetune: dict[MethodName, FinetuneParams]
     structured: StructuredParams
+    openended: OpenEndedParams
 
 
 # ------------------------------------------------------------------------------------------ reading a file

@@ -60,7 +60,7 @@ def provenance(
         "packages": {p: version(p) for p in packages},
         "finetune": study.finetune[method].model_dump(mode="json"),
         "settings": {split: sum(s.split == split for s in measured) for split in ("validation", "unseen", "held_out")},
-        "bootstrap": study.structured.bootstrap,
+        "bootstrap": study.bootstrap,
     }
 
 
@@ -83,7 +83,7 @@ def run(study: params.Params, name: str, out: Path) -> None:
             prompt=study.prompt, space=study.structured.space, search=study.structured.open,
         )  # fmt: skip
         prompts = step * method.prompts_per_step * method.accumulation_steps
-        rows = summary(frame, study.structured.bootstrap, seed)
+        rows = summary(frame, study.bootstrap, seed)
         rows = rows.assign(method=name, seed=seed, step=step, prompts=prompts)
         table = out / f"{name}.csv"
         earlier = pd.read_csv(table) if table.exists() else rows.iloc[:0]

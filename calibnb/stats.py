@@ -140,6 +140,51 @@ def family_median_ratio(
     return Estimate(value, *_percentiles(sample[0] / sample[1], level))
 
 
+def mean_interval(values: npt.ArrayLike, *, resamples: int, seed: int, level: float = 0.95) -> Estimate:
+    """Mean over items (prompts, questions) with the percentile bootstrap interval over items.
+
+    Args:
+        values: ``[n]``; nan is left out.
+
+    Returns:
+        The estimate; all nan if no value exists.
+    """
+    x = np.asarray(values, np.float64)
+    x = x[~np.isnan(x)]
+    if not len(x):
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)
+    means = np.array([x[rng.integers(0, len(x), len(x))].mean() for _ in range(resamples)])
+    return Estimate(float(x.mean()), *_percentiles(means, level))
+
+
+def summarise_items(
+    frame: pd.DataFrame, measures: Sequence[str], *, item: str, resamples: int, seed: int
+) -> pd.DataFrame:
+    """Mean of each measure over items: rows ``measure, value, low, high, items, missing``.
+
+    frame: a row an item and training seed; the mean over seeds is taken first, so items stay the units.
+    """
+    per_item = frame.groupby(item, sort=False)[list(measures)].mean()
+    rows = []
+    for measure in measures:
+        estimate = mean_interval(per_item[measure], resamples=resamples, seed=seed)
+        rows.append(
+            {"measure": measure}
+            | estimate._asdict()
+            | {"items": len(per_item), "missing": missing(per_item[measure])}
+        )
+    return pd.DataFrame(rows)
+
+
+def compare_items(
+    frame: pd.DataFrame, other: pd.DataFrame, measures: Sequence[str], *, item: str, resamples: int, seed: int
+) -> pd.DataFrame:
+    """Mean paired difference ``frame - other`` over items, as :func:`summarise_items`."""
+    a, b = (f.groupby(item, sort=False)[list(measures)].mean() for f in (frame, other))
+    return summarise_items((a - b).reset_index(), measures, item=item, resamples=resamples, seed=seed)
+
+
 def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a share (Wilson, 1927); ``(0, 1)`` for no trial."""
     if n == 0:

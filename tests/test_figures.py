@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from scipy import stats
 
-from calibnb import figures, metrics
+from calibnb import figures, metrics, report
 
 mpl.use("Agg")
 VARIANTS = ["base", "format", "soft", "hard"]
@@ -124,6 +124,18 @@ def all_figures() -> dict[str, Figure]:
             [1, 0.7, 0.43, 0.57, 0.3],
         ),
         "mask": figures.mask_picture(np.tri(4), list("abcd")),
+        "measures": figures.measures(
+            headline_frame().rename(columns={"split": "measure"}), variants=VARIANTS, labels=dict.fromkeys(SPLITS, "x")
+        ),
+        "curves": figures.curves(
+            checkpoints[checkpoints["split"] == SPLITS[0]],
+            variants=VARIANTS,
+            x="prompts",
+            xlabel="prompts",
+            ylabel="y",
+            log=True,
+            diagonal=True,
+        ),
         "search": figures.certificate_curve(search, variants=["soft"], tolerance=0.02),
     }
 
@@ -262,10 +274,10 @@ def test_families_of_one_parameter_have_no_second_axis():
 
 
 def test_words_and_tables():
-    assert figures.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50, 1.20]"
-    html = figures.table(pd.DataFrame({"name": ["a<b"], "x": [0.12345], "y": [math.nan]})).data
+    assert report.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50, 1.20]"
+    html = report.table(pd.DataFrame({"name": ["a<b"], "x": [0.12345], "y": [math.nan]})).data
     named = pd.DataFrame({"x": [1]}).rename_axis(columns="split")
-    assert "split" not in figures.table(named).data
+    assert "split" not in report.table(named).data
     assert "a&lt;b" in html and "0.123<" in html and "nan" not in html.lower()
 
 

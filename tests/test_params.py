@@ -98,7 +98,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "sedes",
         [1],
-        "sedes: unknown key; allowed: models, methods, variants, seeds, compute, prompt, data, families,",
+        "sedes: unknown key; allowed: models, methods, variants, seeds, bootstrap, compute, prompt, data,",
     ),
     ("finetune.soft.lerning_rate", 1e-4, f"finetune.soft.lerning_rate: {UNKNOWN}: estimator, draws, "),
     ("finetune.soft.lora.r", 8, f"finetune.soft.lora.r: {UNKNOWN}: rank, alpha, dropout, targets"),
@@ -219,7 +219,11 @@ CASES: list[tuple[str, Any, str]] = [
         "structured.sampled.settings: must be an integer >= 1 or one of all, none",
     ),
     ("structured.sampled.draws", 0, "structured.sampled.draws: must be >= 1, got 0"),
-    ("structured.bootstrap", 0, "structured.bootstrap: must be >= 1, got 0"),
+    ("bootstrap", 0, "bootstrap: must be >= 1, got 0"),
+    ("openended.draws", 0, "openended.draws: must be >= 1, got 0"),
+    ("openended.categories", [], "openended.categories: must be a list with at least one entry, got []"),
+    ("openended.categories", ["word", "wrod"], 'openended.categories: must be all, or a list of names from calibnb'),
+    ("openended.categories", ["word", "word"], "openended.categories: must be a list without repeats"),
     # grids
     ("families.gaussian.train.sigma", [], "families.gaussian.train.sigma: must be a list of numbers, got []"),
     (

@@ -120,7 +120,7 @@ def expected_stages() -> set[str]:
     """Every stage of the test profile."""
     study = params.merge(params.read(ROOT / "params.yaml"), params.read(ROOT / "profiles/test.yaml"))
     runs = {f"{m}-{seed}" for m in study["methods"] for seed in study["seeds"]}
-    matrix = {"weights": [""], "finetune": runs, "structured": study["variants"]}
+    matrix = {"weights": [""], "finetune": runs} | dict.fromkeys(book.BENCHMARKS, study["variants"])
     return {
         f"{name}@./tiny-{item}".rstrip("-") if name in matrix else name
         for name in STAGES
@@ -163,6 +163,8 @@ def test_findings_are_whole(clone: Clone) -> None:
                 assert f"structured.{split}.{variant}.{measure}" in ids
         for variant in ("soft", "hard"):
             assert f"structured.{split}.{variant}.w1_vs_format" in ids
+    assert {f"openended.{v}.unique_fraction_folded" for v in ("base", "format", "soft", "hard")} <= set(ids)
+    assert "openended.soft.unique_vs_format" in ids
 
 
 def test_dvc_shows_the_results(clone: Clone) -> None:
@@ -189,7 +191,8 @@ def test_a_parameter_of_one_method_runs_what_depends_on_it(clone: Clone) -> None
     assert ran & (others | {"data", "method", "learning_curves"}) == set()
     changed = json.loads(clone.ok("dvc", "metrics", "diff", "--json"))
     assert "results/structured/tiny/soft.json" in changed
-    assert set(changed) <= {"results/structured/tiny/soft.json", "results/finetune/tiny/soft/seed-11.json"}
+    measured = {f"results/{benchmark}/tiny/soft.json" for benchmark in book.BENCHMARKS}
+    assert set(changed) <= measured | {"results/finetune/tiny/soft/seed-11.json"}
 
 
 def test_a_wrong_parameter_is_one_line_and_nothing_is_lost(clone: Clone) -> None:

@@ -186,3 +186,24 @@ def test_comparisons_pair_settings_by_label():
     top = measured([[2, 4, 6, 8]]).iloc[::-1]
     (row,) = stats.compare(top, bottom, "nw1", resamples=100, seed=0).to_dict("records")
     assert (row["value"], row["low"], row["high"]) == (2, 2, 2)
+
+
+def test_mean_over_items():
+    x = np.random.default_rng(0).normal(size=40)
+    estimate = stats.mean_interval([*x, np.nan], resamples=4000, seed=0)
+    assert estimate.value == pytest.approx(x.mean())
+    half = 1.96 * x.std() / np.sqrt(40)
+    assert estimate.low == pytest.approx(x.mean() - half, abs=0.05)
+    assert estimate.high == pytest.approx(x.mean() + half, abs=0.05)
+    assert stats.mean_interval([2.0, 2.0], resamples=10, seed=0) == (2, 2, 2)
+    assert np.isnan(stats.mean_interval([np.nan], resamples=10, seed=0)).all()
+
+
+def test_items_are_averaged_over_seeds_and_compared_in_pairs():
+    frame = pd.DataFrame({"item": ["a", "a", "b", "b"], "x": [1.0, 3.0, 5.0, 5.0], "y": [1.0, np.nan, np.nan, np.nan]})
+    rows = stats.summarise_items(frame, ["x", "y"], item="item", resamples=100, seed=0).set_index("measure")
+    assert rows.loc["x", ["value", "items", "missing"]].tolist() == [3.5, 2, 0]
+    assert rows.loc["y", ["value", "missing"]].tolist() == [1, 1]
+    shifted = frame.assign(x=frame["x"] + 2)
+    difference = stats.compare_items(shifted, frame, ["x"], item="item", resamples=100, seed=0)
+    assert difference.loc[0, ["value", "low", "high"]].tolist() == [2, 2, 2]

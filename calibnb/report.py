@@ -1,0 +1,41 @@
+"""What notebooks show as text and write as small results: tables, intervals, metrics for `dvc metrics show`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+
+
+def with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
+    """A value with its interval as the book prints it: ``0.65 [0.52, 0.80]``."""
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
+    """A frame as a plain table without its index: the same bytes at every run."""
+    html = frame.rename_axis(columns=None).to_html(
+        index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="", border=0
+    )
+    return HTML(html)  # type: ignore[no-untyped-call]
+
+
+def finite(value: float) -> float | None:
+    """A number for json, which has no nan: None stands for what does not exist."""
+    return float(value) if math.isfinite(value) else None
+
+
+def interval(row: Any) -> dict[str, float | None]:
+    """``value``, ``low`` and ``high`` of a row or an estimate, for json."""
+    return {"value": finite(row.value), "low": finite(row.low), "high": finite(row.high)}
+
+
+def write_json(content: Mapping[str, Any] | Iterable[Any], path: Path) -> None:
+    """Write a small result; equal results are equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,79 @@
+"""What a benchmark measures: a model as it comes, or with the adapter of one training seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from calibnb import models
+from calibnb.errors import UserError
+from calibnb.models import ChatFormat
+from calibnb.params import ComputeParams
+from calibnb.sample import Journal, Sampler
+from calibnb.tree import Body
+
+AS_IT_COMES = -1  # stands for the training seed where nothing was trained
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant of a model, loaded.
+
+    Attributes:
+        seed: the training seed, or `AS_IT_COMES`.
+        body, chat: for exact measures.
+        ask: for sampled ones; its answers are kept on disk until the stage is `done`.
+    """
+
+    model: str
+    variant: str
+    seed: int
+    body: Body
+    chat: ChatFormat
+    ask: Sampler
+
+    @property
+    def who(self) -> dict[str, str | int]:
+        """The columns that tell its measurements from others'."""
+        return {"model": self.model, "variant": self.variant, "seed": self.seed}
+
+
+def _scratch(model: str, benchmark: str) -> Path:
+    return Path(".scratch") / benchmark / models.slug(model)
+
+
+def load(model: str, variant: str, compute: ComputeParams, *, benchmark: str, batch: int) -> Iterator[Variant]:
+    """A variant once for each of its training seeds, loaded when its turn comes.
+
+    Reads ``models/<model>/weights`` and ``variants/<model>/<variant>``, which the pipeline's first stages make.
+
+    Args:
+        benchmark: names the file of unfinished answers below ``.scratch``.
+        batch: answers written at once.
+    """
+    slug = models.slug(model)
+    weights, folder = Path("models") / slug / "weights", Path("variants") / slug / variant
+    device = models.pick_device(compute.device)
+    dtype = models.pick_dtype(compute.dtype, device)
+    adapters: dict[int, Path | None] = {int(p.name.removeprefix("seed-")): p for p in sorted(folder.glob("seed-*"))}
+    if variant == "base":
+        adapters = {AS_IT_COMES: None}
+    if not adapters:
+        raise UserError(f"{folder}: no adapter here; run `dvc repro finetune` first")
+    for seed, adapter in adapters.items():
+        network, tokenizer = models.load(
+            weights, adapter=adapter, device=device, dtype=dtype, trust_remote_code=compute.trust_remote_code
+        )
+        chat, body = models.chat_format(tokenizer), Body(network)
+        journal = Journal(
+            _scratch(model, benchmark) / f"{variant}-{seed}.jsonl",
+            about=f"{models.fingerprint(weights, adapter)} {dtype}",
+        )
+        yield Variant(model, variant, seed, body, chat, Sampler(body, chat, batch, max(seed, 0), journal))
+
+
+def done(model: str, variant: str, benchmark: str) -> None:
+    """Drop the answers that were kept on disk, once what was measured on them is written."""
+    for path in _scratch(model, benchmark).glob(f"{variant}-*.jsonl"):
+        path.unlink()

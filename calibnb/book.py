@@ -32,7 +32,13 @@ from calibnb.params import Params
 APPENDIX = "pages/executed"
 
 # The benchmarks, each a stage with a notebook a variant.
-BENCHMARKS = {"structured": "Structured sampling", "openended": "Open-ended generation"}
+BENCHMARKS = {
+    "structured": "Structured sampling",
+    "openended": "Open-ended generation",
+    "positions": "Answer positions",
+    "novelty": "NoveltyBench",
+    "language": "Randomness in ordinary language",
+}
 
 # What a browser loads by itself when it opens a page: attribute by tag.
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src"}
@@ -48,7 +54,15 @@ def appendix(study: Params) -> list[dict[str, str]]:
 
     Each has `file`, its path below book/executed without the suffix, and `title`.
     """
-    pages = [(f"weights/{slug(model)}", f"Weights of {model}") for model in study.models]
+    pages = [
+        (f"{stage}/{slug(model)}", f"{title} {model}")
+        for stage, title in {
+            "weights": "Weights of",
+            "temperature": "A temperature for",
+            "baselines": "Inference-time baselines of",
+        }.items()
+        for model in study.models
+    ]
     pages += [
         (f"finetune/{slug(model)}/{method}/seed-{seed}", f"Fine-tuning {model}: {method}, seed {seed}")
         for model in study.models

@@ -300,6 +300,59 @@ def curves(
     return _finish(figure)
 
 
+def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
+    """One panel a variant: how often each letter was declared, and how probable it was where it was declared.
+
+    Args:
+        frame: rows of ``variant, letter, kind, value, low, high``; kind is ``counted`` (bars) or ``exact`` (points).
+            What does not exist is nan and is not drawn.
+    """
+    figure, axes = _panels(len(variants), 4, 2.6, 3.0, sharey=True)
+    for axis, variant in zip(axes, variants, strict=True):
+        style = look(variant, variants)
+        for kind, shift in (("counted", -0.15), ("exact", 0.25)):
+            here = frame[(frame["variant"] == variant) & (frame["kind"] == kind)]
+            value, low, high = (here[c].to_numpy(float) for c in ("value", "low", "high"))
+            at = np.arange(len(here)) + shift
+            if kind == "counted":
+                axis.bar(at, value, 0.5, color=style.colour, alpha=0.35, edgecolor=style.colour)
+            axis.errorbar(
+                at,
+                value,
+                yerr=_whiskers(value, low, high),
+                fmt="none" if kind == "counted" else "o",
+                color=style.colour,
+                ecolor="#222222",
+                markersize=5,
+                elinewidth=1,
+                capsize=2,
+            )
+            axis.set_xticks(range(len(here)), here["letter"])
+        axis.axhline(0.25, color="#222222", linewidth=1, linestyle=":")
+        axis.set_title(variant)
+        axis.set_ylim(0, 1)
+    axes[0].set_ylabel("share of questions, probability")
+    return _finish(figure)
+
+
+def strip(frame: pd.DataFrame, *, groups: Sequence[str], label: str, reference: float) -> Figure:
+    """Values of groups as points on one axis, a row a group, and a dotted line.
+
+    Args:
+        frame: rows of ``group, value``.
+    """
+    figure, (axis,) = _panels(1, 1, 7.0, 0.7 * len(groups) + 1.2)
+    rng = np.random.default_rng(0)  # points lie apart so that they can be told apart
+    for y, group in enumerate(groups):
+        value = frame.loc[frame["group"] == group, "value"].to_numpy(float)
+        axis.plot(value, y + rng.uniform(-0.2, 0.2, len(value)), "o", color=_SPARE[y % len(_SPARE)], alpha=0.6)
+    axis.axvline(reference, color="#222222", linewidth=1, linestyle=":")
+    axis.set_yticks(range(len(groups)), groups)
+    axis.set_ylim(len(groups) - 0.5, -0.5)
+    axis.set_xlabel(label)
+    return _finish(figure)
+
+
 def kl_split(frame: pd.DataFrame, *, variants: Sequence[str], splits: Sequence[str]) -> Figure:
     """KL(target || model) as two stacked bars: the price of the format, then that of the shape.
 

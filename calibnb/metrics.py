@@ -240,6 +240,22 @@ def parse_number(text: str) -> float | None:
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
+def spellings(texts: Sequence[str]) -> tuple[str, ...]:
+    """All spellings of an answer that may be worded in any of `texts`, without repeats.
+
+    Each wording as it is, in lower case, with a capital first letter and in upper case; a decimal number also without
+    its trailing zeros; and each of those with and without a final full stop.
+    """
+    forms: list[str] = []
+    for text in texts:
+        forms += [text, text.lower(), text[:1].upper() + text[1:], text.upper()]
+        if parse_number(text) is not None and "." in text:
+            while text.endswith("0"):
+                text = text[:-1]
+                forms.append(text.removesuffix("."))
+    return tuple(dict.fromkeys(form + stop for form in forms for stop in ("", ".")))
+
+
 def allowed(values: npt.ArrayLike, support: tuple[float, float], discrete: bool) -> npt.NDArray[np.bool_]:
     """``[n]`` whether each number is inside the closed support and, where discrete, an integer (to 1e-9)."""
     x = np.asarray(values, np.float64)

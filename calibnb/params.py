@@ -40,6 +40,10 @@ LARGEST = 1e15  # size of a grid's numbers: whole ones beyond are no longer exac
 MAX_GRID = 100_000  # settings of one grid: a slip such as n = 10**9 should be an error, not a hang
 
 
+# Variants that nothing is trained for: the model as it comes, and at a fitted temperature.
+UNTRAINED = ("base", "temperature")
+
+
 class Block(BaseModel):
     """A block of keys: all required, no others, no conversions between types, unchangeable."""
 
@@ -161,8 +165,9 @@ def _model_name(raw: Any) -> Any:
 
 
 def _method_name(raw: Any) -> Any:
-    if not isinstance(raw, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw) or raw == "base":
-        raise _problem('a name of lower-case letters, digits, "_" and "-" other than base', raw)
+    if not isinstance(raw, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw) or raw in UNTRAINED:
+        names = " and ".join(UNTRAINED)
+        raise _problem(f'a name of lower-case letters, digits, "_" and "-" other than {names}', raw)
     return raw
 
 
@@ -196,13 +201,27 @@ def _choice(*words: str) -> Any:
     return BeforeValidator(check)
 
 
+def _line_of_text(raw: Any) -> Any:
+    if not isinstance(raw, str) or not raw.strip() or len(raw.splitlines()) != 1:
+        raise _problem("one line of text", raw)
+    return raw
+
+
+def _source(raw: Any) -> Any:
+    if raw is not None and not (isinstance(raw, str) and (HUB.fullmatch(raw) or raw.startswith(("./", "/")))):
+        raise _problem("null, a hub id org/name, or a folder from ./ or / on", raw)
+    return raw
+
+
 def _categories(raw: Any) -> Any:
-    if raw == "all":
-        return raw
+    return raw if raw == "all" else _category_names(raw)
+
+
+def _category_names(raw: Any) -> Any:
     known = categories.table()
     for name in _unique(raw):
         if not isinstance(name, str) or name not in known:
-            raise _problem("all, or a list of names from calibnb/prompts/categories.yaml", name)
+            raise _problem("a list of names from calibnb/prompts/categories.yaml", name)
     return tuple(raw)
 
 
@@ -309,6 +328,59 @@ class OpenEndedParams(Block):
     batch: Count
 
 
+class PositionsParams(Block):
+    """Multiple-choice questions that the model writes."""
+
+    domain: Annotated[str, BeforeValidator(_line_of_text)]
+    answers: Count
+    max_new_tokens: Count
+    questions: Count
+    batch: Count
+
+
+class NoveltyParams(Block):
+    """Several answers to prompts with many right ones, and who judges them."""
+
+    prompts: Annotated[str, BeforeValidator(_line_of_text)]
+    generations: Count
+    max_new_tokens: Count
+    batch: Count
+    classifier: Annotated[str | None, BeforeValidator(_source)]
+    classifier_tokenizer: Annotated[str | None, BeforeValidator(_source)]
+    classifier_threshold: Annotated[float, Field(gt=0, lt=1)]
+    reward_model: Annotated[str | None, BeforeValidator(_source)]
+    judge_batch: Count
+    patience: Annotated[float, Field(ge=0, le=1)]
+
+
+class LanguageParams(Block):
+    """Randomness asked for in ordinary language."""
+
+    items: Annotated[str, BeforeValidator(_line_of_text)]
+    per_suite: Annotated[int | Literal["all"], _choice("all")]
+    open: OpenParams
+    answers: Count
+    max_new_tokens: Count
+    batch: Count
+
+
+class TemperatureParams(Block):
+    """The baseline of one scalar: on whose loss it is fitted, and on how many train settings."""
+
+    method: MethodName
+    settings: Count
+
+
+class BaselinesParams(Block):
+    """Inference-time baselines that ask in another way, and plain questions beside them."""
+
+    settings: Count
+    categories: Annotated[tuple[str, ...], BeforeValidator(_category_names)]
+    draws: Count
+    max_new_tokens: Count
+    batch: Count
+
+
 class Params(Block):
     """The whole file."""
 
@@ -324,6 +396,11 @@ class Params(Block):
     finetune: dict[MethodName, FinetuneParams]
     structured: StructuredParams
     openended: OpenEndedParams
+    positions: PositionsParams
+    novelty: NoveltyParams
+    language: LanguageParams
+    temperature: TemperatureParams
+    baselines: BaselinesParams
 
 
 # ------------------------------------------------------------------------------------------ reading a file
@@ -554,19 +631,24 @@ def _method_problems(params: Params) -> Iterator[str]:
     for method in params.methods:
         if method not in params.finetune:
             yield f"methods: must be among the blocks of finetune ({known}), got {_shown(method)}"
-    known = ", ".join(("base", *params.methods))
+    possible = (*UNTRAINED, *params.methods)
     for variant in params.variants:
-        if variant != "base" and variant not in params.methods:
-            yield f"variants: must be base or one of methods ({known}), got {_shown(variant)}"
+        if variant not in possible:
+            yield f"variants: must be among {', '.join(possible)}, got {_shown(variant)}"
+    fitted = params.temperature
+    if fitted.method not in params.finetune:
+        known = ", ".join(params.finetune)
+        yield f"temperature.method: must be among the blocks of finetune ({known}), got {_shown(fitted.method)}"
     for name, method_params in params.finetune.items():
         prompts, passes = method_params.prompts_per_step, method_params.accumulation_steps
         if passes > prompts:
             yield f"finetune.{name}.accumulation_steps: must be <= prompts_per_step = {prompts}, got {passes}"
     if not any(grid.train for grid in params.families.values()):
         yield "families: must be at least one family with a train grid, got none"
-    nodes, most = params.structured.open.nodes_per_pass, params.structured.open.max_nodes
-    if nodes > most:
-        yield f"structured.open.nodes_per_pass: must be <= max_nodes = {most}, got {nodes}"
+    for key, search in (("structured", params.structured.open), ("language", params.language.open)):
+        nodes, most = search.nodes_per_pass, search.max_nodes
+        if nodes > most:
+            yield f"{key}.open.nodes_per_pass: must be <= max_nodes = {most}, got {nodes}"
 
 
 def _overlap_problems(settings: list[specs.Spec]) -> Iterator[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,23 @@ def with_interval(value: float, low: float, high: float, digits: int = 2) -> str
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def table(frame: pd.DataFrame, digits: int = 3) -> HTML:
-    """A frame as a plain table without its index: the same bytes at every run."""
-    html = frame.rename_axis(columns=None).to_html(
-        index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="", border=0
-    )
+def _verbatim(text: object) -> str:
+    return "<code>" + escape(str(text)).replace("\n", "<br>") + "</code>"
+
+
+def table(frame: pd.DataFrame, digits: int = 3, *, verbatim: Sequence[str] = ()) -> HTML:
+    """A frame as a plain table without its index: the same bytes at every run.
+
+    verbatim: columns of what a model wrote, shown as it stands, line breaks included.
+    """
+    shown = frame.rename_axis(columns=None).rename(columns=lambda name: escape(str(name)))
+    for name in shown.columns:
+        if name in verbatim:
+            shown[name] = shown[name].map(_verbatim)
+        else:
+            shown[name] = shown[name].map(lambda x: escape(x) if isinstance(x, str) else x)
+    with pd.option_context("display.max_colwidth", None):
+        html = shown.to_html(index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="", border=0, escape=False)
     return HTML(html)  # type: ignore[no-untyped-call]
 
 

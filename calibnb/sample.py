@@ -6,12 +6,12 @@ is not told from the generation config of the model's folder (several ship tempe
 Every draw has uniform numbers of its own, made from (seed, prompt, draw, step), and picks the token where the
 cumulative distribution passes its number. So an answer does not depend on the answers that share its batch, a run
 that was killed and resumed gives the same answers, and two prompts with one seed are independent. A prompt is run
-once, whatever the number of its answers: its keys and values are repeated. Prompts of like length share a batch.
+once, whatever the number of its answers, and several answers share its keys by tree attention (:mod:`calibnb.tree`).
+Prompts of like length share a batch.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -26,12 +26,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import DynamicCache
 
-from calibnb.models import CACHE_ARGUMENT, ChatFormat
+from calibnb.models import ChatFormat
 from calibnb.tree import Body
 
 Floats = npt.NDArray[np.float64]
 
 BLOCK = 256  # tokens whose probabilities are summed first, when a token is picked
+KEYS_PER_PROMPT_TOKEN = 8  # how long all answers of a row may grow, relative to its prompt
 
 
 def uniforms(prompt_ids: Sequence[int], *, seed: int, draws: int, steps: int) -> Floats:
@@ -51,16 +52,15 @@ def _place(cumulated: Tensor, point: Tensor) -> Tensor:
     return torch.searchsorted(cumulated, point[:, None], right=True)[:, 0]
 
 
-def pick(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
-    """Token ids by inverse transform: softmax in float32, cumulated in float64 so that no tail token is lost.
+def pick(logp: Tensor, uniform: Tensor) -> Tensor:
+    """Token ids by inverse transform, cumulated in float64 so that no tail token is lost.
 
     The block of tokens is found first and then the token in it, which is the token that one long cumulative sum
     would find, in a third of the memory.
 
-    logits: (B or 1, V) of any float dtype; uniform: (B,) float64 in [0, 1). Returns int64 (B,).
+    logp: (B or 1, V) log-probabilities in float32; uniform: (B,) float64 in [0, 1). Returns int64 (B,).
     """
-    q = (logits.float() / temperature).softmax(-1)  # (B or 1, V)
-    q = torch.nn.functional.pad(q, (0, -q.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+    q = torch.nn.functional.pad(logp.exp(), (0, -logp.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
     blocks = q.sum(-1, dtype=torch.float64).cumsum(-1)
     block = _place(blocks, uniform * blocks[:, -1])  # (B,)
     row = torch.arange(len(uniform), device=q.device) if len(q) > 1 else torch.zeros_like(block)
@@ -69,63 +69,88 @@ def pick(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
     return block * BLOCK + _place(inside, uniform * blocks[row, -1] - before)
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """Prompts of like length, run once: their cache, mask and lengths, and the logits after them."""
-
-    cache: DynamicCache
-    mask: Tensor
-    length: Tensor
-    logits: Tensor
+# What a key belongs to: the prompt, or nobody. Other keys belong to a draw, by its number in the row.
+PROMPT, NOBODY = -1, -2
 
 
-def _encode(body: Body, prompts: Sequence[Sequence[int]]) -> _Encoded:
-    """Run prompts together, the shorter ones padded on the left."""
-    device, longest = body.device, max(map(len, prompts))
-    length = torch.tensor([len(p) for p in prompts], device=device)
-    # What stands in the padding is never attended to; any token will do.
-    ids = torch.tensor([[*[p[0]] * (longest - len(p)), *p] for p in prompts], device=device)
-    at = torch.arange(longest, device=device) - (longest - length)[:, None]
-    # Handed in, the cache is filled in place, whatever the name of the output that would return it.
-    cache = DynamicCache(config=body.model.config.get_text_config())
-    mask = (at >= 0).long()
-    return _Encoded(cache, mask, length, _step(body, ids, at.clamp(min=0), mask, cache))
+class _Rows:
+    """Answers being written, several draws of one prompt to a row.
+
+    A row is a tree: the prompt's keys are seen by all of its draws, a draw's own keys by that draw. So the prompt's
+    keys are stored once for several draws, and a draw that has ended costs nothing but its keys.
+
+    Attributes:
+        owner, position: ``[r, k]`` of the keys.
+        start: ``[r]`` position of the first token of the answers.
+    """
+
+    def __init__(self, body: Body, prompts: Sequence[Sequence[int]], row_prompt: Tensor) -> None:
+        """Run the prompts, and give row ``i`` the keys of ``prompts[row_prompt[i]]``."""
+        longest, device = max(map(len, prompts)), body.device
+        token = torch.tensor([[*p, *[p[-1]] * (longest - len(p))] for p in prompts], device=device)
+        length = torch.tensor([len(p) for p in prompts], device=device)
+        at = torch.arange(longest, device=device).expand(len(prompts), -1)
+        self.body, self.cache = body, DynamicCache()
+        hidden = body.forward(token, at, at[:, :, None] >= at[:, None, :], at, self.cache)
+        self.last = hidden[torch.arange(len(prompts), device=device), length - 1]  # [p, h]
+        self.owner = torch.where(at < length[:, None], PROMPT, NOBODY)
+        self.position, self.start = at, length
+        self.keep(row_prompt)
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep some rows, by number; a number may come several times."""
+        self.cache.batch_select_indices(rows)
+        self.owner, self.position, self.start = self.owner[rows], self.position[rows], self.start[rows]
+
+    def step(self, row: Tensor, draw: Tensor, token: Tensor, depth: int) -> Tensor:
+        """Last hidden states ``[n, h]`` after one more token of some draws, each given by row and number."""
+        device, rows = self.body.device, len(self.owner)
+        count = torch.bincount(row, minlength=rows)
+        width = int(count.max())
+        # The draws of a row stand side by side; a shorter row is filled with queries of nobody.
+        column = torch.arange(len(row), device=device) - (count.cumsum(0) - count)[row]
+        tokens = torch.zeros((rows, width), dtype=torch.long, device=device)
+        owner = torch.full((rows, width), NOBODY, device=device)
+        tokens[row, column], owner[row, column] = token, draw
+        position = (self.start + depth)[:, None].expand(-1, width)
+        self.owner = torch.cat([self.owner, owner], dim=1)
+        self.position = torch.cat([self.position, position], dim=1)
+        keys = self.owner[:, None, :]
+        visible = (keys == PROMPT) | ((keys == owner[:, :, None]) & (keys != NOBODY))  # [r, q, k]
+        hidden = self.body.forward(tokens, position, visible, self.position, self.cache)
+        return hidden[row, column]
 
 
-def _step(body: Body, ids: Tensor, position: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
-    """Logits (B, V) after the last of ids (B, n), which follow what `cache` holds; `cache` grows by n."""
-    arguments = {CACHE_ARGUMENT: cache}
-    logits: Tensor = body.model(
-        input_ids=ids, position_ids=position, attention_mask=mask, use_cache=True, logits_to_keep=1, **arguments
-    ).logits
-    return logits[:, -1]
-
-
-@torch.inference_mode()
-def _answers(
-    body: Body, encoded: _Encoded, slot: Tensor, numbers: Tensor, end_id: int
-) -> list[list[int]]:
-    """Token ids of answers: row i answers prompt ``slot[i]`` with the uniform numbers ``numbers[i]`` (B, steps)."""
-    answers: list[list[int]] = [[] for _ in range(len(slot))]
-    rows = torch.arange(len(slot), device=slot.device)  # answers still being written
-    one = len(encoded.logits) == 1
-    logits = encoded.logits if one else encoded.logits[slot]
-    mask, cache = encoded.mask[slot], None
-    for step in range(numbers.shape[1]):
-        token = pick(logits, numbers[rows, step], body.temperature)  # (rows,)
+def _write(
+    body: Body, prompts: Sequence[Sequence[int]], numbers: Tensor, end_id: int, draws_per_row: int
+) -> list[list[list[int]]]:
+    """Token ids of the answers to prompts: ``numbers`` ``[p, draws, steps]`` are the uniform numbers behind them."""
+    device, (_, draws, steps) = body.device, numbers.shape
+    answers: list[list[list[int]]] = [[[] for _ in range(draws)] for _ in prompts]
+    per_prompt = -(-draws // draws_per_row)
+    rows = _Rows(body, prompts, torch.arange(len(prompts), device=device).repeat_interleave(per_prompt))
+    # The answers still being written, sorted by row: prompt, draw, row and number of the draw in the row.
+    prompt, draw = (x.flatten() for x in torch.meshgrid(torch.arange(len(prompts)), torch.arange(draws), indexing="ij"))
+    prompt, draw = prompt.to(device), draw.to(device)
+    row = prompt * per_prompt + draw // draws_per_row
+    token = torch.empty(len(prompt), dtype=torch.long, device=device)
+    first = body.log_probabilities(rows.last)
+    for i in range(len(prompts)):
+        here = prompt == i
+        token[here] = pick(first[i : i + 1], numbers[i, :, 0])
+    for step in range(1, steps + 1):
         alive = token != end_id
-        rows, token = rows[alive], token[alive]
-        for row, id in zip(rows.tolist(), token.tolist(), strict=True):
-            answers[row].append(id)
-        if not len(rows) or step == numbers.shape[1] - 1:
+        prompt, draw, row, token = prompt[alive], draw[alive], row[alive], token[alive]
+        for p, d, t in zip(prompt.tolist(), draw.tolist(), token.tolist(), strict=True):
+            answers[p][d].append(t)
+        if not len(row) or step == steps:
             break
-        if cache is None:
-            cache = copy.deepcopy(encoded.cache)
-            cache.batch_select_indices(slot[rows])
-        elif not bool(alive.all()):
-            cache.batch_select_indices(alive.nonzero()[:, 0])
-        mask = torch.cat([mask[alive], torch.ones_like(mask[alive, :1])], dim=1)
-        logits = _step(body, token[:, None], (encoded.length[slot[rows]] + step)[:, None], mask, cache)
+        present, place = torch.unique(row, return_inverse=True)
+        if 2 * len(present) <= len(rows.owner):  # most rows are done: go on without them
+            rows.keep(present)
+            row = place
+        hidden = rows.step(row, draw % draws_per_row, token, step - 1)
+        token = pick(body.log_probabilities(hidden), numbers[prompt, draw, step])
     return answers
 
 
@@ -157,18 +182,19 @@ def sample(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     together = max(1, batch // draws)
     for start in range(0, len(order), together):
-        group = order[start : start + together]
-        encoded = _encode(body, [prompts[i] for i in group])
-        slot = torch.arange(len(group), device=body.device).repeat_interleave(draws)
+        group = [prompts[i] for i in order[start : start + together]]
         numbers = torch.from_numpy(
-            np.concatenate([uniforms(prompts[i], seed=seed, draws=draws, steps=max_new_tokens) for i in group])
+            np.stack([uniforms(ids, seed=seed, draws=draws, steps=max_new_tokens) for ids in group])
         ).to(body.device)
-        ids: list[list[int]] = []
-        for a in range(0, len(slot), batch):
-            ids += _answers(body, encoded, slot[a : a + batch], numbers[a : a + batch], chat.end_id)
-        texts = chat.decode_many(ids)
-        for place, i in enumerate(group):
-            yield i, texts[place * draws : (place + 1) * draws]
+        # Keys are stored once a row, so wide rows save memory; each draw attends to all keys of its row, so narrow
+        # rows save time. Rows whose draws may grow to a few times the prompt are a fair balance.
+        draws_per_row = max(1, min(draws, KEYS_PER_PROMPT_TOKEN * max(map(len, group)) // max_new_tokens))
+        ids: list[list[list[int]]] = [[] for _ in group]
+        for a in range(0, draws, batch):
+            part = _write(body, group, numbers[:, a : a + batch], chat.end_id, draws_per_row)
+            ids = [[*whole, *more] for whole, more in zip(ids, part, strict=True)]
+        for place, answers in enumerate(ids):
+            yield order[start + place], chat.decode_many(answers)
 
 
 class Ask(Protocol):

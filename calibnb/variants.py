@@ -1,7 +1,8 @@
-"""What a benchmark measures: a model as it comes, or with the adapter of one training seed."""
+"""What a benchmark measures: a model as it comes, at a fitted temperature, or with the adapter of one training seed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from calibnb import models
 from calibnb.errors import UserError
 from calibnb.models import ChatFormat
-from calibnb.params import ComputeParams
+from calibnb.params import UNTRAINED, ComputeParams
 from calibnb.sample import Journal, Sampler
 from calibnb.tree import Body
 
@@ -57,18 +58,21 @@ def load(model: str, variant: str, compute: ComputeParams, *, benchmark: str, ba
     device = models.pick_device(compute.device)
     dtype = models.pick_dtype(compute.dtype, device)
     adapters: dict[int, Path | None] = {int(p.name.removeprefix("seed-")): p for p in sorted(folder.glob("seed-*"))}
-    if variant == "base":
+    temperature = 1.0
+    if variant in UNTRAINED:
         adapters = {AS_IT_COMES: None}
+    if variant == "temperature":
+        temperature = json.loads((folder / "temperature.json").read_text())["temperature"]
     if not adapters:
         raise UserError(f"{folder}: no adapter here; run `dvc repro finetune` first")
     for seed, adapter in adapters.items():
         network, tokenizer = models.load(
             weights, adapter=adapter, device=device, dtype=dtype, trust_remote_code=compute.trust_remote_code
         )
-        chat, body = models.chat_format(tokenizer), Body(network)
+        chat, body = models.chat_format(tokenizer), Body(network, temperature)
         journal = Journal(
             _scratch(model, benchmark) / f"{variant}-{seed}.jsonl",
-            about=f"{models.fingerprint(weights, adapter)} {dtype}",
+            about=f"{models.fingerprint(weights, adapter)} {dtype} {temperature}",
         )
         yield Variant(model, variant, seed, body, chat, Sampler(body, chat, batch, max(seed, 0), journal))
 

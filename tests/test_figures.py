@@ -127,6 +127,21 @@ def all_figures() -> dict[str, Figure]:
         "measures": figures.measures(
             headline_frame().rename(columns={"split": "measure"}), variants=VARIANTS, labels=dict.fromkeys(SPLITS, "x")
         ),
+        "letters": figures.letter_bars(
+            pd.DataFrame(
+                {"variant": v, "letter": k, "kind": kind, "value": x, "low": x / 2, "high": x * 1.5}
+                for v, x in (("base", 0.25), ("soft", math.nan))
+                for kind in ("counted", "exact")
+                for k in "ABCD"
+            ),
+            variants=["base", "soft"],
+        ),
+        "strip": figures.strip(
+            pd.DataFrame({"group": ["same", "same", "different"], "value": [0.9, 0.8, 0.1]}),
+            groups=["same", "different"],
+            label="x",
+            reference=0.5,
+        ),
         "curves": figures.curves(
             checkpoints[checkpoints["split"] == SPLITS[0]],
             variants=VARIANTS,
@@ -278,6 +293,8 @@ def test_words_and_tables():
     html = report.table(pd.DataFrame({"name": ["a<b"], "x": [0.12345], "y": [math.nan]})).data
     named = pd.DataFrame({"x": [1]}).rename_axis(columns="split")
     assert "split" not in report.table(named).data
+    written = report.table(pd.DataFrame({"text": ["$$x$$ <b>\n" + "y" * 99]}), verbatim=["text"]).data
+    assert "<code>$$x$$ &lt;b&gt;<br>" + "y" * 99 + "</code>" in written
     assert "a&lt;b" in html and "0.123<" in html and "nan" not in html.lower()
 
 

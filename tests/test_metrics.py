@@ -445,3 +445,13 @@ def test_sampled_measures_agree_with_the_open_ones():
     assert {k: got[k] for k in same} == pytest.approx(same)
     assert got["draws"] == 8
     assert got["valid_mass"] == pytest.approx(5 / 8)
+
+
+def test_spellings() -> None:
+    assert metrics.spellings(["heads"]) == ("heads", "heads.", "Heads", "Heads.", "HEADS", "HEADS.")
+    assert metrics.spellings(["7"]) == ("7", "7.")
+    assert set(metrics.spellings(["1.00"])) == {"1.00", "1.0", "1", "1.00.", "1.0.", "1."}
+    assert set(metrics.spellings(["0.50"])) == {"0.50", "0.5", "0.50.", "0.5."}
+    assert set(metrics.spellings(["10"])) == {"10", "10."}
+    assert {"bike", "by bike", "By bike.", "Bike"} <= set(metrics.spellings(["bike", "by bike"]))
+    assert "on Time" not in metrics.spellings(["on time"]) and "On time" in metrics.spellings(["on time"])

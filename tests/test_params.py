@@ -222,7 +222,11 @@ CASES: list[tuple[str, Any, str]] = [
     ("bootstrap", 0, "bootstrap: must be >= 1, got 0"),
     ("openended.draws", 0, "openended.draws: must be >= 1, got 0"),
     ("openended.categories", [], "openended.categories: must be a list with at least one entry, got []"),
-    ("openended.categories", ["word", "wrod"], 'openended.categories: must be all, or a list of names from calibnb'),
+    (
+        "openended.categories",
+        ["word", "wrod"],
+        "openended.categories: must be a list of names from calibnb/prompts/categories.yaml",
+    ),
     ("openended.categories", ["word", "word"], "openended.categories: must be a list without repeats"),
     # grids
     ("families.gaussian.train.sigma", [], "families.gaussian.train.sigma: must be a list of numbers, got []"),
@@ -338,11 +342,28 @@ CASES: list[tuple[str, Any, str]] = [
     ),
     ("methods", ["base"], "methods.0: must be a name of lower-case letters, digits,"),
     ("methods", ["a b"], "methods.0: must be a name of lower-case letters, digits,"),
-    ("methods", ["soft"], 'variants: must be base or one of methods (base, soft), got "format"'),
+    ("methods", ["temperature"], "methods.0: must be a name of lower-case letters, digits,"),
+    ("methods", ["soft"], 'variants: must be among base, temperature, soft, got "format"'),
+    (
+        "temperature.method",
+        "best",
+        "temperature.method: must be among the blocks of finetune (soft, hard, format), got",
+    ),
+    ("temperature.settings", 0, "temperature.settings: must be >= 1, got 0"),
+    ("baselines.categories", "all", "baselines.categories: must be a list with at least one entry"),
+    ("baselines.draws", 1.5, "baselines.draws: must be an integer, got 1.5"),
+    ("positions.domain", "", 'positions.domain: must be one line of text, got ""'),
+    ("positions.answers", 0, "positions.answers: must be >= 1, got 0"),
+    ("novelty.prompts", None, "novelty.prompts: must be one line of text, got null"),
+    ("novelty.reward_model", "model", "novelty.reward_model: must be null, a hub id org/name, or a folder"),
+    ("novelty.classifier_threshold", 1, "novelty.classifier_threshold: must be < 1, got 1"),
+    ("novelty.patience", 1.5, "novelty.patience: must be <= 1, got 1.5"),
+    ("language.per_suite", 0, "language.per_suite: must be an integer >= 1 or one of all, got 0"),
+    ("language.open.nodes_per_pass", 9999, "language.open.nodes_per_pass: must be <= max_nodes = 512, got 9999"),
     (
         "variants",
         ["soft", "other"],
-        'variants: must be base or one of methods (base, format, soft, hard), got "other"',
+        'variants: must be among base, temperature, format, soft, hard, got "other"',
     ),
     (
         "structured.open.nodes_per_pass",
@@ -382,9 +403,7 @@ CASES: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "message"), CASES, ids=[f"{key}={value!r:.20}" for key, value, _ in CASES]
-)
+@pytest.mark.parametrize(("key", "value", "message"), CASES, ids=[f"{key}={value!r:.20}" for key, value, _ in CASES])
 def test_every_mistake_is_named_in_one_line(study, key, value, message):
     text = problem(changed(study, key, value))
     assert text.startswith(f"params.yaml: {message}")

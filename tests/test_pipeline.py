@@ -120,7 +120,8 @@ def expected_stages() -> set[str]:
     """Every stage of the test profile."""
     study = params.merge(params.read(ROOT / "params.yaml"), params.read(ROOT / "profiles/test.yaml"))
     runs = {f"{m}-{seed}" for m in study["methods"] for seed in study["seeds"]}
-    matrix = {"weights": [""], "finetune": runs} | dict.fromkeys(book.BENCHMARKS, study["variants"])
+    once = {name: [""] for name in ("weights", "temperature", "baselines")}
+    matrix = once | {"finetune": runs} | dict.fromkeys(book.BENCHMARKS, study["variants"])
     return {
         f"{name}@./tiny-{item}".rstrip("-") if name in matrix else name
         for name in STAGES
@@ -164,7 +165,8 @@ def test_findings_are_whole(clone: Clone) -> None:
         for variant in ("soft", "hard"):
             assert f"structured.{split}.{variant}.w1_vs_format" in ids
     assert {f"openended.{v}.unique_fraction_folded" for v in ("base", "format", "soft", "hard")} <= set(ids)
-    assert "openended.soft.unique_vs_format" in ids
+    assert {"openended.soft.unique_vs_format", "novelty.soft.distinct_vs_format", "positions.soft.parse"} <= set(ids)
+    assert {"language.implicit.soft.error_vs_format", "language.paraphrases.base.nw1"} <= set(ids)
 
 
 def test_dvc_shows_the_results(clone: Clone) -> None:
@@ -187,12 +189,13 @@ def test_equal_results_are_equal_bytes(clone: Clone) -> None:
 def test_a_parameter_of_one_method_runs_what_depends_on_it(clone: Clone) -> None:
     ran = clone.ran("dvc", "exp", "run", "-S", "finetune.soft.learning_rate=0.003")
     assert {"finetune@./tiny-soft-11", "structured@./tiny-soft", "findings", "book"} <= ran
-    others = {name for name in expected_stages() if "@" in name and "soft" not in name}
+    others = {name for name in expected_stages() if "@" in name and "soft" not in name} - {"baselines@./tiny"}
     assert ran & (others | {"data", "method", "learning_curves"}) == set()
     changed = json.loads(clone.ok("dvc", "metrics", "diff", "--json"))
     assert "results/structured/tiny/soft.json" in changed
     measured = {f"results/{benchmark}/tiny/soft.json" for benchmark in book.BENCHMARKS}
-    assert set(changed) <= measured | {"results/finetune/tiny/soft/seed-11.json"}
+    measured |= {"results/baselines/tiny/summary.json", "results/finetune/tiny/soft/seed-11.json"}
+    assert set(changed) <= measured
 
 
 def test_a_wrong_parameter_is_one_line_and_nothing_is_lost(clone: Clone) -> None:

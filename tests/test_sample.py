@@ -44,7 +44,7 @@ def naive(
         for step in range(steps):
             with torch.no_grad():
                 logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[:, -1]
-            token = int(pick(logits, torch.tensor([numbers[draw, step]]))[0])
+            token = int(pick(logits.log_softmax(-1), torch.tensor([numbers[draw, step]]))[0])
             if token == chat.end_id:
                 break
             ids.append(token)
@@ -77,19 +77,29 @@ def test_equals_naive_sampling_and_any_batch(architecture: str, chat: models.Cha
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "llama", "gemma3", "gpt_oss"])
-def test_prompts_together_equal_prompts_alone(architecture: str, chat: models.ChatFormat) -> None:
+@pytest.mark.parametrize("keys", [1, 8])
+def test_prompts_together_equal_prompts_alone(
+    architecture: str, keys: int, chat: models.ChatFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calibnb.sample.KEYS_PER_PROMPT_TOKEN", keys)  # 1: two draws to a row, several rows a prompt
     body = Body(ending(tiny_model(architecture, len(chat.tokenizer)), chat.end_id))
     prompts = [chat.prompt_ids(text) for text in ("a number from one to nine", "x", "a word", "a wind", "")]
     assert len({len(p) for p in prompts}) == 4
-    alone = [answers(body.model, chat, p, draws=3, steps=2 * WINDOW, batch=3, seed=3) for p in prompts]
-    for batch in (1, 6, 7, 100):
-        together = sample(body, chat, prompts, draws=3, max_new_tokens=2 * WINDOW, batch=batch, seed=3)
+    alone = [naive(body.model, chat, p, draws=5, steps=2 * WINDOW, seed=3) for p in prompts]
+    for batch in (2, 12, 100):
+        together = sample(body, chat, prompts, draws=5, max_new_tokens=2 * WINDOW, batch=batch, seed=3)
         assert [texts for _, texts in sorted(together)] == alone
 
 
-def test_temperature_divides_the_logits() -> None:
-    logits, uniform = torch.randn(1, 1000), torch.rand(500, dtype=torch.float64)
-    assert pick(logits, uniform, 2.0).tolist() == pick(logits / 2, uniform).tolist() != pick(logits, uniform).tolist()
+def test_temperature_divides_the_logits(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
+    prompt, draws = chat.prompt_ids("x"), 500
+    with torch.no_grad():
+        logits = llama(torch.tensor([prompt])).logits[:, -1]
+    numbers = torch.from_numpy(uniforms(prompt, seed=2, draws=draws, steps=1)[:, 0])
+    for temperature in (1.0, 3.0):
+        drawn = sample(Body(llama, temperature), chat, [prompt], draws=draws, max_new_tokens=1, batch=draws, seed=2)
+        tokens = pick((logits / temperature).log_softmax(-1), numbers).tolist()
+        assert dict(drawn)[0] == ["" if t == chat.end_id else chat.decode([t]) for t in tokens]
 
 
 def test_a_killed_run_resumes(llama: PreTrainedModel, chat: models.ChatFormat, tmp_path: Path) -> None:
@@ -154,10 +164,10 @@ def test_whole_answers_have_the_models_distribution(llama: PreTrainedModel, chat
     u=st.one_of(st.floats(0, 1, exclude_max=True), st.just(1 - 2**-53)),
 )
 def test_pick_is_the_inverse_distribution_function(logits: list[float], u: float) -> None:
-    row = torch.tensor([logits, logits], dtype=torch.float32)
+    row = torch.tensor([logits, logits], dtype=torch.float32).log_softmax(-1)
     uniform = torch.tensor([u, 0.0], dtype=torch.float64)
     token, lowest = pick(row, uniform).tolist()
-    p = row[0].softmax(-1).double().numpy()
+    p = row[0].exp().double().numpy()
     cumulated = np.cumsum(p)
     assert p[token] > 0 and p[lowest] > 0 and lowest == np.flatnonzero(p)[0]
     below = cumulated[token - 1] if token else 0.0
@@ -168,15 +178,15 @@ def test_pick_is_the_inverse_distribution_function(logits: list[float], u: float
 
 def test_pick_never_takes_an_impossible_token() -> None:
     logits = torch.tensor([[0.0, 1.0, -torch.inf, -torch.inf]])
-    assert pick(logits, torch.tensor([1 - 2**-53], dtype=torch.float64)).tolist() == [1]
+    assert pick(logits.log_softmax(-1), torch.tensor([1 - 2**-53], dtype=torch.float64)).tolist() == [1]
 
 
-def test_pick_upcasts_low_precision() -> None:
+def test_pick_keeps_the_tail() -> None:
     """Half the mass lies on 2,000 rare tokens; cumulated in bfloat16 all of it would be lost."""
-    logits = torch.zeros(1, 2001, dtype=torch.bfloat16)
+    logits = torch.zeros(1, 2001)
     logits[0, 0] = float(np.log(2000))
-    share = pick(logits, torch.linspace(0, 0.9999, 1000, dtype=torch.float64))
-    assert 0.45 < float((share > 0).double().mean()) < 0.55
+    share = pick(logits.log_softmax(-1), torch.linspace(0, 0.9999, 1000, dtype=torch.float64))
+    assert 0.49 < float((share > 0).double().mean()) < 0.51
 
 
 @settings(max_examples=25)

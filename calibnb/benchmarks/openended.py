@@ -56,12 +56,6 @@ def fold(text: str) -> str:
     return re.sub(r"^(the|a|an) (?=\S)", "", bare)
 
 
-def spellings(member: Sequence[str]) -> list[str]:
-    """The ways to write a member that the exact measure counts: spellings in three cases, with and without a stop."""
-    cased = dict.fromkeys(form for name in member for form in (name, name.lower(), name.capitalize()))
-    return [form + stop for form in cased for stop in ("", ".")]
-
-
 # --------------------------------------------------------------------------------------------------------------
 # Measures
 
@@ -118,8 +112,8 @@ def sampled_measures(texts: Sequence[str], category: Category) -> dict[str, floa
 
 
 def member_law(body: Body, chat: ChatFormat, category: Category) -> Floats:
-    """Probability ``[m]`` that the whole answer is a member, over its spellings."""
-    owner = {form: i for i, names in enumerate(category.members) for form in spellings(names)}
+    """Probability ``[m]`` that the whole answer is a member, over `metrics.spellings` of its names."""
+    owner = {form: i for i, names in enumerate(category.members) for form in metrics.spellings(names)}
     trie = build(chat.answer_ids(list(owner)), np.full(len(owner), 1 / len(owner)), chat.end_id)
     logp = answer_log_probabilities(body, chat.prompt_ids(category.prompt), trie)
     masses = np.zeros(len(category.members))

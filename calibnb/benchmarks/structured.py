@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from calibnb import laws, metrics, specs
 from calibnb.answers import NumberTokens, OpenLaw, number_tokens, open_law
 from calibnb.models import ChatFormat
-from calibnb.params import OpenParams, PromptParams, SampledParams, SettingsParams, SpaceParams
+from calibnb.params import OpenParams, PromptParams, SettingsParams, SpaceParams
 from calibnb.sample import Ask
 from calibnb.specs import Spec
 from calibnb.tree import Body, answer_log_probabilities
@@ -160,10 +160,12 @@ def run(
     return pd.DataFrame(rows), pd.concat(found_laws, ignore_index=True)
 
 
-def run_sampled(ask: Ask, settings: Sequence[Spec], *, prompt: PromptParams, params: SampledParams) -> pd.DataFrame:
+def run_sampled(
+    ask: Ask, settings: Sequence[Spec], *, prompt: PromptParams, draws: int, max_new_tokens: int
+) -> pd.DataFrame:
     """The paper's own way, as a cross-check: draw answers and measure the draws; a row a setting."""
     prompts = [specs.prompt(spec, prompt.template, prompt.parameter_names) for spec in settings]
-    answers = ask(prompts, draws=params.draws, max_new_tokens=params.max_new_tokens)
+    answers = ask(prompts, draws=draws, max_new_tokens=max_new_tokens)
     rows = []
     for spec, texts in zip(settings, answers, strict=True):
         measured = Target.of(spec).of_draws(texts)

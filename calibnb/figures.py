@@ -307,7 +307,7 @@ def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
         frame: rows of ``variant, letter, kind, value, low, high``; kind is ``counted`` (bars) or ``exact`` (points).
             What does not exist is nan and is not drawn.
     """
-    figure, axes = _panels(len(variants), 4, 2.6, 3.0, sharey=True)
+    figure, axes = _panels(len(variants), 5, 2.1, 3.0, sharey=True)
     for axis, variant in zip(axes, variants, strict=True):
         style = look(variant, variants)
         for kind, shift in (("counted", -0.15), ("exact", 0.25)):
@@ -331,7 +331,7 @@ def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
         axis.axhline(0.25, color="#222222", linewidth=1, linestyle=":")
         axis.set_title(variant)
         axis.set_ylim(0, 1)
-    axes[0].set_ylabel("share of questions, probability")
+    axes[0].set_ylabel("share of questions,\nprobability")
     return _finish(figure)
 
 

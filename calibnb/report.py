@@ -14,7 +14,10 @@ from IPython.display import HTML
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
-    """A value with its interval as the book prints it: ``0.65 [0.52, 0.80]``."""
+    """A value with its interval as the book prints it: ``0.65 [0.52, 0.80]``; a dash for one that does not exist."""
+    if math.isnan(value):
+        return "–"
+    value, low, high = (round(x, digits) + 0.0 for x in (value, low, high))  # no -0.00
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 

@@ -290,6 +290,8 @@ def test_families_of_one_parameter_have_no_second_axis():
 
 def test_words_and_tables():
     assert report.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50, 1.20]"
+    assert report.with_interval(-0.001, -0.2, math.inf) == "0.00 [-0.20, inf]"
+    assert report.with_interval(math.nan, math.nan, math.nan) == "–"
     html = report.table(pd.DataFrame({"name": ["a<b"], "x": [0.12345], "y": [math.nan]})).data
     named = pd.DataFrame({"x": [1]}).rename_axis(columns="split")
     assert "split" not in report.table(named).data

@@ -34,7 +34,7 @@ from transformers import get_cosine_schedule_with_warmup
 from calibnb import laws, models, specs
 from calibnb.params import FamilyGrid, FinetuneParams, PromptParams
 from calibnb.specs import Spec
-from calibnb.tree import Body, Rows, head_log_probabilities, pack, segment, shared_prefix
+from calibnb.tree import Body, Rows, head_logits, pack, segment, shared_prefix
 from calibnb.trie import Ints, Objective, Trie, ancestors_of, build, draw, objective
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -150,7 +150,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             here = slice(starts[i], starts[i + 1])
             row, tok, w = entry[here] - a, token[here], weight[here]
             h = hidden[a : a + chunk]
-            logp = head_log_probabilities(h, head32, bias)
+            logp = torch.log_softmax(head_logits(h, head32, bias), dim=-1)
             loss -= (w * logp[row, tok]).double().sum()
             per_row = torch.zeros(len(h), dtype=torch.float32, device=h.device).index_add_(0, row, w)
             # d loss / d logits = (sum of the row's weights) * softmax - weights at the scored tokens

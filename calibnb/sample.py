@@ -52,16 +52,17 @@ def _place(cumulated: Tensor, point: Tensor) -> Tensor:
     return torch.searchsorted(cumulated, point[:, None], right=True)[:, 0]
 
 
-def pick(logp: Tensor, uniform: Tensor) -> Tensor:
+def pick(logits: Tensor, uniform: Tensor) -> Tensor:
     """Token ids by inverse transform, cumulated in float64 so that no tail token is lost.
 
-    The block of tokens is found first and then the token in it, which is the token that one long cumulative sum
-    would find, in a third of the memory.
+    The block of tokens is found first and then the token in it, which is, up to the rounding of a block's sum, the
+    token that one long cumulative sum would find, in a third of the memory. Nothing is normalised on the way.
 
-    logp: (B or 1, V) log-probabilities in float32; uniform: (B,) float64 in [0, 1). Returns int64 (B,).
+    logits: (B or 1, V) in float32; uniform: (B,) float64 in [0, 1). Returns int64 (B,).
     """
-    q = torch.nn.functional.pad(logp.exp(), (0, -logp.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
-    blocks = q.sum(-1, dtype=torch.float64).cumsum(-1)
+    weight = (logits - logits.amax(-1, keepdim=True)).exp_()
+    q = torch.nn.functional.pad(weight, (0, -weight.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+    blocks = q.sum(-1).double().cumsum(-1)
     block = _place(blocks, uniform * blocks[:, -1])  # (B,)
     row = torch.arange(len(uniform), device=q.device) if len(q) > 1 else torch.zeros_like(block)
     before = torch.where(block > 0, blocks[row, (block - 1).clamp(min=0)], 0.0)
@@ -134,7 +135,7 @@ def _write(
     prompt, draw = prompt.to(device), draw.to(device)
     row = prompt * per_prompt + draw // draws_per_row
     token = torch.empty(len(prompt), dtype=torch.long, device=device)
-    first = body.log_probabilities(rows.last)
+    first = body.logits(rows.last)
     for i in range(len(prompts)):
         here = prompt == i
         token[here] = pick(first[i : i + 1], numbers[i, :, 0])
@@ -150,7 +151,7 @@ def _write(
             rows.keep(present)
             row = place
         hidden = rows.step(row, draw % draws_per_row, token, step - 1)
-        token = pick(body.log_probabilities(hidden), numbers[prompt, draw, step])
+        token = pick(body.logits(hidden), numbers[prompt, draw, step])
     return answers
 
 

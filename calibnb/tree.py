@@ -119,8 +119,8 @@ def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
     return limit
 
 
-def head_log_probabilities(hidden: Tensor, head: Tensor, bias: Tensor | None, temperature: float = 1.0) -> Tensor:
-    """``log_softmax((hidden @ head^T + bias) / temperature)``, ``[r, v]`` in float32, for a float32 ``head``.
+def head_logits(hidden: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
+    """``hidden @ head^T + bias``, ``[r, v]`` in float32, for a float32 ``head``.
 
     The product of two bfloat16 numbers is exact in float32, so where a model computes in bfloat16 the
     hardware's bfloat16 units give the float32 logits, at their own speed: only their sums are ever rounded.
@@ -130,8 +130,7 @@ def head_log_probabilities(hidden: Tensor, head: Tensor, bias: Tensor | None, te
         torch.set_float32_matmul_precision("medium")
     try:
         with torch.autocast(hidden.device.type, enabled=False):
-            logits = nn.functional.linear(hidden.float(), head, None if bias is None else bias.float())
-            return torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
+            return nn.functional.linear(hidden.float(), head, None if bias is None else bias.float())
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -241,9 +240,14 @@ class Body:
         )
         return hidden.reshape(b * s, -1)
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits ``[r, v]`` in float32, divided by the temperature, from hidden states ``[r, h]``."""
+        logits = head_logits(hidden.to(self.dtype), self.head32, self.head.bias)
+        return logits if self.temperature == 1 else logits / self.temperature
+
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """Next-token log-probabilities ``[r, v]`` in float32 from hidden states ``[r, h]``."""
-        return head_log_probabilities(hidden.to(self.dtype), self.head32, self.head.bias, self.temperature)
+        return torch.log_softmax(self.logits(hidden), dim=-1)
 
     @torch.inference_mode()
     def scores(self, hidden: Tensor, row: Ints, token: Ints, chunk: int = 256) -> Floats:

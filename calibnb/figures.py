@@ -674,7 +674,7 @@ def learning_curves(
             )
         axis.set_title(SPLITS[split])
         axis.xaxis.set_major_locator(MaxNLocator(4))
-        axis.set_ylim(bottom=0)
+    axes[0].set_ylim(bottom=0)  # the panels share it, so it comes after all curves
     axes[0].set_ylabel(label.replace(" (", "\n("))
     figure.supxlabel(f"{x} seen", size=11)
     handles, labels = axes[0].get_legend_handles_labels()

@@ -288,6 +288,14 @@ def test_families_of_one_parameter_have_no_second_axis():
     assert one.get_ylabel() == "" and len(one.get_yticks()) == 0
 
 
+def test_every_panel_of_the_learning_curves_shows_its_curve():
+    rising = headline_frame().assign(prompts=100)
+    rising["value"] = rising["split"].map(dict(zip(SPLITS, (0.3, 0.9, 1.4), strict=True)))
+    rising = rising.assign(low=rising["value"] / 2, high=rising["value"] * 2)
+    figure = figures.learning_curves(rising, variants=VARIANTS, splits=SPLITS)
+    assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] >= 2.8 for axis in figure.axes)
+
+
 def test_words_and_tables():
     assert report.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50, 1.20]"
     assert report.with_interval(-0.001, -0.2, math.inf) == "0.00 [-0.20, inf]"

@@ -48,11 +48,12 @@ def main() -> None:
     parser.add_argument("method")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--prompts", type=int, default=896)
+    parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--weights", type=Path, default=Path("models/smollm2-135m/weights"))
     parser.add_argument("--out", type=Path, help="a csv that gets a row")
     args = parser.parse_args()
     study = changed(args.method, args.changes)
-    seed, device = study.seeds[0], models.pick_device(study.compute.device)
+    seed, device = args.seed, models.pick_device(study.compute.device)
     dtype = models.pick_dtype(study.compute.dtype, device)
 
     settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
@@ -80,6 +81,7 @@ def main() -> None:
     row = {
         "method": args.method,
         "changed": " ".join(args.changes) or "nothing",
+        "seed": seed,
         "steps": len(run.log),
         "seconds": round(seconds),
         "validation loss": round(float(run.log["validation"].iloc[-1]), 3),

@@ -22,18 +22,12 @@ def study() -> params.Params:
 
 
 def test_the_appendix_names_every_run(study: params.Params) -> None:
-    assert [entry["file"] for entry in appendix(study)] == [
-        "weights/smollm2-135m",
-        "weights/a/folder",
-        "finetune/smollm2-135m/soft/seed-3",
-        "finetune/smollm2-135m/soft/seed-4",
-        "finetune/a/folder/soft/seed-3",
-        "finetune/a/folder/soft/seed-4",
-        "structured/smollm2-135m/base",
-        "structured/smollm2-135m/soft",
-        "structured/a/folder/base",
-        "structured/a/folder/soft",
-    ]
+    models = ("smollm2-135m", "a/folder")
+    once = [f"{stage}/{model}" for stage in ("weights", "temperature", "baselines") for model in models]
+    runs = [f"finetune/{model}/soft/seed-{seed}" for model in models for seed in (3, 4)]
+    benchmarks = ("structured", "openended", "positions", "novelty", "language")
+    measured = [f"{b}/{model}/{variant}" for b in benchmarks for model in models for variant in ("base", "soft")]
+    assert [entry["file"] for entry in appendix(study)] == once + runs + measured
 
 
 def test_the_appendix_is_put_in_its_place() -> None:

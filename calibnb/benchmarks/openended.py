@@ -27,7 +27,6 @@ from calibnb.trie import Floats, Ints, build
 
 # The masses whose smallest set of next tokens is counted (the protocol's list).
 LEVELS: tuple[float, ...] = (0.01, *(round(0.05 * i, 2) for i in range(1, 20)), 0.99)
-HEADLINE = 0.9
 CLOSED = ("member_mass", "uniform_tv", "effective_members", "valid_share", "valid_unique", "valid_unique_fraction")
 MEASURES = (
     "entropy", "effective_support", "support_0.50", "support_0.90",

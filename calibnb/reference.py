@@ -58,6 +58,7 @@ def provenance(
         "dtype": str(dtype).removeprefix("torch."),
         "python": platform.python_version(),
         "packages": {p: version(p) for p in packages},
+        "prompt": study.prompt.model_dump(mode="json"),
         "finetune": study.finetune[method].model_dump(mode="json"),
         "settings": {split: sum(s.split == split for s in measured) for split in ("validation", "unseen", "held_out")},
         "bootstrap": study.bootstrap,

@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
+from calibnb.params import UNTRAINED
+
 
 def with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
     """A value with its interval as the book prints it: ``0.65 [0.52, 0.80]``; a dash for one that does not exist."""
@@ -39,6 +41,15 @@ def table(frame: pd.DataFrame, digits: int = 3, *, verbatim: Sequence[str] = ())
     with pd.option_context("display.max_colwidth", None):
         html = shown.to_html(index=False, float_format=lambda x: f"{x:.{digits}f}", na_rep="", border=0, escape=False)
     return HTML(html)  # type: ignore[no-untyped-call]
+
+
+def measurements(folder: Path, names: Iterable[str], seeds: Sequence[int]) -> pd.DataFrame:
+    """The tables ``folder/<name>.parquet`` below each other, with columns ``variant`` and ``seed``.
+
+    seeds: of the study; adapters of others, which an earlier study may have left there, are left out.
+    """
+    frame = pd.concat([pd.read_parquet(folder / f"{name}.parquet") for name in names], ignore_index=True)
+    return frame[frame["seed"].isin(seeds) | frame["variant"].isin(UNTRAINED)].reset_index(drop=True)
 
 
 def finite(value: float) -> float | None:

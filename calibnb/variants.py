@@ -62,7 +62,10 @@ def load(model: str, variant: str, compute: ComputeParams, *, benchmark: str, ba
     if variant in UNTRAINED:
         adapters = {AS_IT_COMES: None}
     if variant == "temperature":
-        temperature = json.loads((folder / "temperature.json").read_text())["temperature"]
+        fitted = folder / "temperature.json"
+        if not fitted.is_file():
+            raise UserError(f"{fitted}: no fitted temperature here; run `dvc repro temperature` first")
+        temperature = json.loads(fitted.read_text())["temperature"]
     if not adapters:
         raise UserError(f"{folder}: no adapter here; run `dvc repro finetune` first")
     for seed, adapter in adapters.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -319,3 +320,16 @@ def test_heavy_tails_get_a_logarithmic_axis_and_narrow_bins():
     (target, *_) = figures.density_grid([many], variants=[]).axes[0].patches
     assert len(target.get_data().values) <= 60
     assert target.get_data().values.sum() == pytest.approx(1)
+
+
+def test_measurements_of_other_seeds_are_left_out(tmp_path: Path) -> None:
+    for variant, seeds in {"base": [-1], "temperature": [-1], "soft": [3, 11, 29]}.items():
+        pd.DataFrame({"variant": variant, "seed": seeds}).to_parquet(tmp_path / f"{variant}.parquet")
+    frame = report.measurements(tmp_path, ["base", "soft", "temperature"], (29, 11))
+    assert list(zip(frame["variant"], frame["seed"], strict=True)) == [
+        ("base", -1),
+        ("soft", 11),
+        ("soft", 29),
+        ("temperature", -1),
+    ]
+    assert list(frame.index) == [0, 1, 2, 3]

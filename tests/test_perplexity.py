@@ -1,0 +1,215 @@
+"""Perplexity: every token once with the longest context, against one token at a time; bytes; bad files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from calibnb.benchmarks import perplexity
+from calibnb.errors import UserError
+from calibnb.tree import Body
+
+TEXT = "The owl saw 12 mice; 7 ran.\nNo more is known of them."
+
+
+# ------------------------------------------------------------------------------------------------------- documents
+def test_bundled_texts_are_there_and_told_apart() -> None:
+    documents = perplexity.bundled()
+    assert {d.slice for d in documents} == {"language reference", "standard library", "licences"}
+    assert len({(d.slice, d.name) for d in documents}) == len(documents)
+    assert all(d.text.strip() and len(d.sha256) == 64 for d in documents)
+    for name in ("language reference", "standard library", "licences"):
+        assert sum(len(d.text.encode()) for d in documents if d.slice == name) > 32_768
+
+
+def folder(root: Path, files: dict[str, list[object]]) -> Path:
+    for name, rows in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = "\n".join(json.dumps(row) for row in rows).encode()
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return root
+
+
+def test_slices_of_a_folder(tmp_path: Path) -> None:
+    files: dict[str, list[object]] = {
+        "c4/test/a.jsonl.gz": [{"text": "one"}, {"text": "two", "id": 3}],
+        "c4/val/a.jsonl.gz": [{"text": "not this"}],
+        "ptb/test/b.jsonl": [{"text": "thrée"}],
+    }
+    found = perplexity.load(str(folder(tmp_path, files)), "test", 1000)
+    assert [(d.slice, d.name, d.text) for d in found] == [
+        ("c4", "a.jsonl.gz:1", "one"),
+        ("c4", "a.jsonl.gz:2", "two"),
+        ("ptb", "b.jsonl:1", "thrée"),
+    ]
+
+
+def test_a_slice_ends_at_a_line_within_its_bytes(tmp_path: Path) -> None:
+    rows: list[object] = [{"text": "12345\n"}, {"text": "é\né\nééé\n"}, {"text": "late"}]
+    (first, second) = perplexity.load(str(folder(tmp_path, {"s/test/a.jsonl": rows})), "test", 6 + 9)
+    assert (first.text, second.text) == ("12345\n", "é\né\n")  # the third line would end within a character
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"text": 3}', "line 2: must be an object whose key text holds a text that is not empty"),
+        (b'{"text": "  "}', "line 2: must be an object whose key text holds a text that is not empty"),
+        (b'["text"]', "line 2: must be an object"),
+        (b'{"text"', "line 2: not json"),
+        (b'{"text": "\xff"}', "line 2: not utf-8 \\(byte 11\\)"),
+    ],
+)
+def test_a_malformed_line_is_named(line: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=rf"^a.jsonl, {message}"):
+        perplexity.parse(b'{"text": "fine"}\n' + line, "a.jsonl", "s")
+
+
+@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b'{"text": "x"}')[:-5]])
+def test_a_broken_archive_is_named(data: bytes) -> None:
+    with pytest.raises(UserError, match=r"^a.jsonl.gz: no gzip file"):
+        perplexity.parse(data, "a.jsonl.gz", "s")
+
+
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^perplexity.source: no folder nowhere; allowed: bundled, or a folder"):
+        perplexity.load("nowhere", "test", 100)
+    with pytest.raises(UserError, match=r"^perplexity.source: no .*/<slice>/test/\*.jsonl or \*.jsonl.gz"):
+        perplexity.load(str(folder(tmp_path, {"s/val/a.jsonl": [{"text": "x"}]})), "test", 100)
+
+
+# --------------------------------------------------------------------------------------------------------- windows
+@given(st.integers(2, 60), st.integers(1, 4), st.integers(2, 12), st.data())
+def test_every_token_is_scored_once_with_the_longest_context(
+    length: int, first: int, window: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, window - 1))
+    first = min(first, length - 1)
+    parts = perplexity.windows(length, first, window, stride)
+    assert [t for begin, end, scored in parts for t in range(scored, end)] == list(range(first, length))
+    for begin, end, scored in parts:
+        assert begin < scored < end <= begin + window
+        assert scored - begin >= min(scored, window - stride)
+
+
+@torch.inference_mode()
+def one_by_one(model: PreTrainedModel, ids: list[int], first: int, window: int, stride: int) -> np.ndarray:
+    """Each token from a pass of its own, over the context that the sliding window gives it."""
+    out = []
+    for t in range(first, len(ids)):
+        begin = next(b for b in range(0, len(ids), stride) if b + window > t)
+        logits = model(torch.tensor([ids[begin:t]])).logits[0, -1].double()
+        out.append(-float(torch.log_softmax(logits, -1)[ids[t]]))
+    return np.array(out)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(16, 8), (12, 5), (64, 32)])
+def test_equal_to_one_token_at_a_time(
+    any_model: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, window: int, stride: int
+) -> None:
+    documents = [perplexity.tokenise(digit_tokenizer, text) for text in (TEXT, TEXT[:20], "ab")]
+    expected = [one_by_one(any_model, d.ids, d.first, window, stride) for d in documents]
+    for batch_tokens in (1, 40, 4096):
+        found = perplexity.nll(Body(any_model), documents, window=window, stride=stride, batch_tokens=batch_tokens)
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    assert np.ptp(expected[0]) > 1
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Every byte a token, as a byte-level tokenizer cuts what it does not know."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+@pytest.mark.parametrize(("text", "first", "scored"), [("aé", 1, 2), ("éa", 2, 1), ("🦉🦉x", 4, 5), ("abc", 1, 2)])
+def test_bytes_are_those_of_the_scored_tokens(text: str, first: int, scored: int) -> None:
+    """With a byte a token the two counts must agree."""
+    tokens = perplexity.tokenise(byte_tokenizer(), text)
+    assert (tokens.first, tokens.scored_bytes) == (first, scored)
+    assert len(tokens.ids) - tokens.first == scored
+
+
+def test_a_beginning_of_sequence_is_context(digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    plain = perplexity.tokenise(digit_tokenizer, "12345")
+    backend = Tokenizer.from_str(digit_tokenizer.backend_tokenizer.to_str())
+    backend.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+    with_bos = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<|im_start|>")
+    found = perplexity.tokenise(with_bos, "12345")
+    assert found.ids == [1, *plain.ids] and found.first == 2 and found.scored_bytes == plain.scored_bytes == 4
+
+
+def test_too_short_a_document_is_one_line(digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(UserError, match=r"^perplexity: a document of fewer than two tokens \('a'\)"):
+        perplexity.tokenise(digit_tokenizer, "a")
+
+
+# --------------------------------------------------------------------------------------------------------- summary
+def test_a_uniform_model_needs_log2_of_its_vocabulary(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """With a head of zeros every token costs ln v; every character is one token and one byte here."""
+    import copy
+
+    flat = copy.deepcopy(llama)
+    flat.get_output_embeddings().weight = torch.nn.Parameter(torch.zeros_like(llama.get_output_embeddings().weight))
+    documents = [perplexity.Document("a", "x", TEXT), perplexity.Document("b", "y", TEXT[:9])]
+    frame = perplexity.run(Body(flat), digit_tokenizer, documents, window=16, stride=8)
+    assert frame["tokens"].tolist() == frame["bytes"].tolist() == [len(TEXT) - 1, 8]
+    table = perplexity.summarise(frame, resamples=20, seed=0).set_index(["slice", "measure"])
+    vocabulary = llama.config.vocab_size
+    for name in ("a", "b", "all"):
+        assert table.loc[(name, "perplexity"), "value"] == pytest.approx(vocabulary, rel=1e-4)
+        assert table.loc[(name, "bits_per_byte"), "value"] == pytest.approx(math.log2(vocabulary), rel=1e-4)
+        assert table.loc[(name, "bits_per_byte"), "high"] == pytest.approx(math.log2(vocabulary), rel=1e-4)
+
+
+def measured(scale: float) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(50, 500, 12)
+    return pd.DataFrame(
+        {
+            "slice": ["a"] * 6 + ["b"] * 6,
+            "document": list(range(12)),
+            "nll": tokens * rng.uniform(2, 4, 12) * scale,
+            "tokens": tokens,
+            "bytes": tokens * 4,
+        }
+    )
+
+
+def test_sums_are_pooled_not_averaged() -> None:
+    frame = measured(1)
+    table = perplexity.summarise(frame, resamples=500, seed=1).set_index(["slice", "measure"])
+    loss = frame["nll"].sum()
+    assert table.loc[("all", "perplexity"), "value"] == pytest.approx(math.exp(loss / frame["tokens"].sum()))
+    assert table.loc[("all", "bits_per_byte"), "value"] == pytest.approx(loss / math.log(2) / frame["bytes"].sum())
+    row = table.loc[("a", "perplexity")]
+    assert row["low"] < row["value"] < row["high"] and row["documents"] == 6
+
+
+def test_differences_are_paired_by_document() -> None:
+    """A model that needs a tenth more for every document: the interval has no width in the mean of logs."""
+    table = perplexity.compare(measured(1.1), measured(1), resamples=500, seed=1).set_index(["slice", "measure"])
+    bits = perplexity.summarise(measured(1), resamples=500, seed=1).set_index(["slice", "measure"])
+    for end in ("value", "low", "high"):
+        got = table.loc[("all", "bits_per_byte"), end]
+        assert got == pytest.approx(0.1 * bits.loc[("all", "bits_per_byte"), end])
+    with pytest.raises(ValueError, match="different documents"):
+        perplexity.compare(measured(1.1), measured(1)[1:], resamples=5, seed=1)

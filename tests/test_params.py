@@ -378,7 +378,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "structured.sampled.settings",
         500,
-        "structured.sampled.settings: must be <= 142 (the measured settings), got 500",
+        "structured.sampled.settings: must be <= 96 (the measured settings), got 500",
     ),
     (
         "structured.settings",

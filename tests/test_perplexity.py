@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import math
@@ -14,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb.benchmarks import perplexity
@@ -145,8 +147,6 @@ def test_bytes_are_those_of_the_scored_tokens(text: str, first: int, scored: int
 
 
 def test_a_beginning_of_sequence_is_context(digit_tokenizer: PreTrainedTokenizerFast) -> None:
-    from tokenizers.processors import TemplateProcessing
-
     plain = perplexity.tokenise(digit_tokenizer, "12345")
     backend = Tokenizer.from_str(digit_tokenizer.backend_tokenizer.to_str())
     backend.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
@@ -165,8 +165,6 @@ def test_a_uniform_model_needs_log2_of_its_vocabulary(
     llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """With a head of zeros every token costs ln v; every character is one token and one byte here."""
-    import copy
-
     flat = copy.deepcopy(llama)
     flat.get_output_embeddings().weight = torch.nn.Parameter(torch.zeros_like(llama.get_output_embeddings().weight))
     documents = [perplexity.Document("a", "x", TEXT), perplexity.Document("b", "y", TEXT[:9])]

@@ -32,10 +32,10 @@ WORDS = (
 
 
 # ----------------------------------------------------------------------------------------------------------- the suite
-def _choice(question: str, answer: str, wrong: Sequence[str], rng: random.Random, **more: Any) -> Item:
+def _choice(question: str, answer: str, wrong: Sequence[str], rng: random.Random) -> Item:
     choices = [answer, *wrong]
     rng.shuffle(choices)
-    return {"question": question, "choices": choices, "answer": choices.index(answer), **more}
+    return {"question": question, "choices": choices, "answer": choices.index(answer)}
 
 
 def _sum(digits: int, rng: random.Random) -> tuple[str, int]:

@@ -44,7 +44,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_protobuf_available, is_sentencepiece_available
 
-from calibnb import models, stats
+from calibnb import jsonl, models, stats
 from calibnb.errors import UserError
 from calibnb.metrics import Floats
 from calibnb.params import HUB
@@ -96,16 +96,8 @@ def load_prompts(source: str) -> list[Prompt]:
 def parse_prompts(data: bytes, name: str) -> list[Prompt]:
     """Prompts from the bytes of a jsonl file; `name` stands for it in errors. Blank lines are skipped."""
     prompts: dict[str, Prompt] = {}
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
+    for number, row in jsonl.values(data, name):
         where = f"{name}, line {number}"
-        try:
-            row = json.loads(line)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{where}: not utf-8 (byte {error.start + 1})") from error
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: not json ({error.msg} at character {error.pos + 1})") from error
         if not isinstance(row, dict):
             raise UserError(f"{where}: a {type(row).__name__}; must be an object with the keys id and prompt")
         for key in ("id", "prompt"):

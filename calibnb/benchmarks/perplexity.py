@@ -15,7 +15,6 @@ import gzip
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from calibnb import jsonl
 from calibnb.errors import UserError
 from calibnb.tree import Body
 
@@ -121,18 +121,9 @@ def parse(data: bytes, where: str, slice_name: str) -> list[Document]:
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{where}: no gzip file ({error})") from error
     documents = []
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        at = f"{where}, line {number}"
-        try:
-            row = json.loads(line)
-        except UnicodeDecodeError as error:
-            raise UserError(f"{at}: not utf-8 (byte {error.start + 1})") from error
-        except json.JSONDecodeError as error:
-            raise UserError(f"{at}: not json ({error.msg} at character {error.pos + 1})") from error
+    for number, row in jsonl.values(data, where):
         if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
-            raise UserError(f"{at}: must be an object whose key text holds a text that is not empty")
+            raise UserError(f"{where}, line {number}: must be an object whose key text holds a text that is not empty")
         documents.append(Document(slice_name, f"{Path(where).name}:{number}", row["text"]))
     return documents
 
@@ -264,6 +255,16 @@ def _slices(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {**{str(name): part for name, part in frame.groupby("slice", sort=False)}, "all": frame}
 
 
+def _rows(name: str, values: dict[str, Floats], drawn: dict[str, Floats], documents: int) -> list[dict[str, object]]:
+    """A row a measure, its interval from the resamples ``drawn``."""
+    return [
+        {"slice": name, "measure": measure, "value": float(values[measure])}
+        | dict(zip(("low", "high"), map(float, np.quantile(drawn[measure], [0.025, 0.975])), strict=True))
+        | {"documents": documents}
+        for measure in MEASURES
+    ]
+
+
 def summarise(frame: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
     """Perplexity and bits per byte of each slice and of all: rows ``slice, measure, value, low, high, documents``.
 
@@ -272,14 +273,15 @@ def summarise(frame: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame
     rows = []
     for name, part in _slices(frame).items():
         totals = _totals(part)
-        values, drawn = _measures(totals.sum(axis=1)), _resampled(totals, resamples, seed)
-        for measure in MEASURES:
-            low, high = np.quantile(drawn[measure], [0.025, 0.975])
-            rows.append(
-                {"slice": name, "measure": measure, "value": float(values[measure]), "low": float(low)}
-                | {"high": float(high), "documents": totals.shape[1]}
-            )
+        rows += _rows(name, _measures(totals.sum(axis=1)), _resampled(totals, resamples, seed), totals.shape[1])
     return pd.DataFrame(rows)
+
+
+def _against(own: dict[str, Floats], base: dict[str, Floats]) -> dict[str, Floats]:
+    return {
+        "perplexity": own["perplexity"] / base["perplexity"],
+        "bits_per_byte": own["bits_per_byte"] - base["bits_per_byte"],
+    }
 
 
 def compare(frame: pd.DataFrame, base: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
@@ -290,21 +292,7 @@ def compare(frame: pd.DataFrame, base: pd.DataFrame, *, resamples: int, seed: in
         own, other = _totals(part), _totals(others[name])
         if own.shape != other.shape:
             raise ValueError(f"{name}: the two hold different documents")
-        ends = []
-        for a, b in (
-            (_measures(own.sum(axis=1)), _measures(other.sum(axis=1))),
-            (_resampled(own, resamples, seed), _resampled(other, resamples, seed)),
-        ):
-            ends.append(
-                {
-                    "perplexity": a["perplexity"] / b["perplexity"],
-                    "bits_per_byte": a["bits_per_byte"] - b["bits_per_byte"],
-                }
-            )
-        for measure in MEASURES:
-            low, high = np.quantile(ends[1][measure], [0.025, 0.975])
-            rows.append(
-                {"slice": name, "measure": measure, "value": float(ends[0][measure]), "low": float(low)}
-                | {"high": float(high), "documents": own.shape[1]}
-            )
+        values = _against(_measures(own.sum(axis=1)), _measures(other.sum(axis=1)))
+        drawn = _against(_resampled(own, resamples, seed), _resampled(other, resamples, seed))
+        rows += _rows(name, values, drawn, own.shape[1])
     return pd.DataFrame(rows)

@@ -2,6 +2,7 @@
 #
 #   make PYTHON=/path/to/python3.12   uses that Python for a new .venv (3.11 or later)
 #   make PIP_ARGS="..."               hands options to pip
+#   make book JOBS=1                  one stage at a time; by default two without a GPU
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -20,7 +21,7 @@ install: .venv/installed  ## put the environment in .venv (the other targets do 
 
 book: .venv/installed  ## the whole study: install, run what has changed, build book/_build/html/index.html
 	@python -m calibnb.params check
-	@dvc repro
+	@python -m calibnb.pipeline $(if $(JOBS),--jobs $(JOBS))
 
 demo: .venv/installed  ## the same pipeline and book on fewer settings and steps, in .demo/ (a quarter of an hour)
 	@python -m calibnb.demo

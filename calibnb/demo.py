@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from calibnb import params
+from calibnb import params, pipeline
 from calibnb.errors import UserError
 
 # What the pipeline makes in the folder, kept from one run to the next.
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if given.prepare:
         return 0
-    status = subprocess.run(["dvc", "repro"], cwd=given.folder, check=False).returncode
+    status = pipeline.run(given.folder, pipeline.default_jobs())
     if not status:
         print(f"built {given.folder / 'book' / '_build' / 'html' / 'index.html'}")
     return status

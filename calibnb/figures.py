@@ -33,15 +33,17 @@ from calibnb.metrics import Floats, Law, is_discrete
 _COLOURS = {
     "target": "#222222",
     "base": "#8C8C8C",
+    "temperature": "#009E73",
     "format": "#CC79A7",
     "soft": "#0072B2",
     "hard": "#D55E00",
 }
-_SPARE = ("#009E73", "#E69F00", "#56B4E9", "#B8A800")
-_MARKERS = {"target": "|", "base": "s", "format": "D", "soft": "o", "hard": "^"}
+_SPARE = ("#E69F00", "#56B4E9", "#B8A800", "#882255")
+_MARKERS = {"target": "|", "base": "s", "temperature": "v", "format": "D", "soft": "o", "hard": "^"}
 _LINES: dict[str, Literal["-", "--", "-.", ":"]] = {
     "target": "-",
     "base": ":",
+    "temperature": "-",
     "format": "-.",
     "soft": "-",
     "hard": "--",
@@ -112,7 +114,7 @@ def look(variant: str, variants: Sequence[str] = ()) -> Look:
         return Look(_COLOURS[variant], _MARKERS[variant], _LINES[variant])
     others = [name for name in variants if name not in _COLOURS]
     place = others.index(variant) if variant in others else 0
-    return Look(_SPARE[place % len(_SPARE)], "vP*X"[place % 4], "-")
+    return Look(_SPARE[place % len(_SPARE)], "P*Xp"[place % 4], "-")
 
 
 def _panels(

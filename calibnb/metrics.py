@@ -240,6 +240,11 @@ def parse_number(text: str) -> float | None:
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
+def bare_numbers(texts: Sequence[str]) -> float:
+    """The share of the answers that are a number and nothing else, as :func:`parse_number` reads it."""
+    return sum(parse_number(text) is not None for text in texts) / len(texts)
+
+
 def spellings(texts: Sequence[str]) -> tuple[str, ...]:
     """All spellings of an answer that may be worded in any of `texts`, without repeats.
 

@@ -180,9 +180,9 @@ def test_a_figure_is_shown_once():
 
 
 def test_the_colours_of_the_variants_are_fixed_and_distinct():
-    known = ["target", *VARIANTS]
-    assert len({figures.look(name).colour for name in known}) == 5
-    assert len({figures.look(name).marker for name in known}) == 5
+    known = ["target", "temperature", *VARIANTS]
+    assert len({figures.look(name).colour for name in known}) == 6
+    assert len({figures.look(name).marker for name in known}) == 6
     methods = ["soft", "long", "hard", "wide"]
     assert figures.look("soft", methods) == figures.look("soft")
     spare = {figures.look(name, methods).colour for name in ("long", "wide")}

@@ -311,6 +311,10 @@ def test_parse_number(text, number):
     assert metrics.parse_number(text) == number
 
 
+def test_the_share_of_bare_numbers():
+    assert metrics.bare_numbers(["3", " -2.5\n", "3 apples", ""]) == 0.5
+
+
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**6), max_value=10**6))
 def test_every_plain_decimal_parses(x):
     assert metrics.parse_number(f"{x:f}") == float(x)

@@ -815,11 +815,12 @@ def test_run_by_hand() -> None:
     )  # fmt: skip
     assert fakes.log[0] == "judge in" and fakes.log[-4:] == ["judge out", "reward in", "rated", "reward out"]
     assert list(frame.columns) == [
-        "id", "category", "generations", "distinct", "distinct_fraction", "empty", "short", "utility"
+        "id", "category", "generations", "distinct", "distinct_fraction", "numbers", "empty", "short", "utility"
     ]  # fmt: skip
     assert set(novelty.MEASURES) <= set(frame.columns)
     assert frame["id"].tolist() == ["one", "two"] and frame["category"].fillna("?").tolist() == ["naming", "?"]
     assert frame["distinct"].tolist() == [4, 3] and frame["distinct_fraction"].tolist() == [0.8, 0.6]
+    assert frame["numbers"].tolist() == [0, 0]
     assert frame["empty"].tolist() == [1, 2] and frame["generations"].tolist() == [5, 5]
     # one: Rome is compared with four, Oslo with two, the empty answer with one, of which two went to the judge.
     # two: the first answer with four (two judged), the empty one with two (none judged).

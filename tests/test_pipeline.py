@@ -111,7 +111,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = Clone(folder)
     clone.ok("git", "init", "--quiet")
     clone.commit()
-    clone.ok("dvc", "repro")
+    clone.ok(sys.executable, "-m", "calibnb.pipeline", "--jobs", "2")
     clone.commit()
     return clone
 
@@ -212,6 +212,18 @@ def test_a_wrong_parameter_is_one_line_and_nothing_is_lost(clone: Clone) -> None
     finally:
         path.write_text(right)
     assert sorted((clone.folder / "variants").rglob("*")) == made
+
+
+def test_a_wrong_pipeline_is_one_line(clone: Clone) -> None:
+    path = clone.folder / "dvc.yaml"
+    right = path.read_text()
+    try:
+        path.write_text(right.replace("${models}", "${modles}", 1))
+        run = clone.run(sys.executable, "-m", "calibnb.pipeline", "--jobs", "2")
+    finally:
+        path.write_text(right)
+    assert run.returncode == 1
+    assert re.fullmatch(r"dvc: .*'dvc\.yaml': Could not find 'modles'\n", run.stderr)
 
 
 def test_a_profile_runs_in_a_folder_of_its_own(clone: Clone, tmp_path: Path) -> None:

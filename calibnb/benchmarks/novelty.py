@@ -44,7 +44,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_protobuf_available, is_sentencepiece_available
 
-from calibnb import jsonl, models, stats
+from calibnb import jsonl, metrics, models, stats
 from calibnb.errors import UserError
 from calibnb.metrics import Floats
 from calibnb.params import HUB
@@ -54,7 +54,7 @@ Bools = npt.NDArray[np.bool_]
 Pair = tuple[str, str]
 Same = Callable[[Sequence[Pair]], list[bool]]  # whether the two answers of each pair say the same
 
-MEASURES = ("distinct", "distinct_fraction", "utility", "empty", "short")
+MEASURES = ("distinct", "distinct_fraction", "utility", "numbers", "empty", "short")
 
 
 # --------------------------------------------------------------------------------------------------- prompts
@@ -688,7 +688,8 @@ def run(
 
     Returns:
         A row a prompt: id, category, generations, distinct (classes, empty answers one of them),
-        distinct_fraction (of the generations), empty (answers without a word), short (share of the compared pairs
+        distinct_fraction (of the generations), numbers (share of the answers that are a bare number: different, but
+        no answers to such a prompt), empty (answers without a word), short (share of the compared pairs
         that the short rule decided; nan where none was compared), utility (in [0, 10]; nan without `reward`).
         And a row an answer: id, generation, text, class, reward, rating; the last two nan for repeats.
     """
@@ -722,6 +723,7 @@ def run(
             "generations": generations,
             "distinct": distinct(part.classes),
             "distinct_fraction": distinct(part.classes) / generations,
+            "numbers": metrics.bare_numbers(answers),
             "empty": sum(not text.strip() for text in answers),
             "short": part.short / part.compared if part.compared else math.nan,
             "utility": utility(part.classes, ratings.tolist(), patience=patience),

@@ -30,7 +30,7 @@ LEVELS: tuple[float, ...] = (0.01, *(round(0.05 * i, 2) for i in range(1, 20)), 
 CLOSED = ("member_mass", "uniform_tv", "effective_members", "valid_share", "valid_unique", "valid_unique_fraction")
 MEASURES = (
     "entropy", "effective_support", "support_0.50", "support_0.90",
-    "unique_fraction", "unique_fraction_folded", "top_share", "empty", *CLOSED,
+    "unique_fraction", "unique_fraction_folded", "top_share", "numbers", "empty", *CLOSED,
 )  # fmt: skip
 QUOTES = ('"', "'", "“”", "‘’", "«»")
 
@@ -84,6 +84,7 @@ def coverage(counts: npt.ArrayLike, draws: int) -> Floats:
 def sampled_measures(texts: Sequence[str], category: Category) -> dict[str, float | str]:
     """Unique answers among draws, as written and folded; for closed categories the true ones among them.
 
+    ``numbers`` is the share of answers that are a bare number, which is a member of no category here.
     Fractions are of all draws, empty answers included.
     """
     plain = [t for t in map(normalise, texts) if t]
@@ -91,6 +92,7 @@ def sampled_measures(texts: Sequence[str], category: Category) -> dict[str, floa
     result: dict[str, float | str] = {
         "draws": len(texts),
         "empty": len(texts) - len(plain),
+        "numbers": metrics.bare_numbers(texts),
         "unique": len(set(plain)),
         "unique_folded": len(folded),
         "unique_fraction": len(set(plain)) / len(texts),

@@ -1,0 +1,87 @@
+"""Several stages at once: which run, in which order, how many, and what a failure stops."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calibnb import pipeline
+
+# A stage may need those with a smaller number: acyclic by construction.
+GRAPHS = st.integers(1, 7).flatmap(
+    lambda n: st.fixed_dictionaries(
+        {str(i): st.sets(st.sampled_from([str(j) for j in range(i)])) if i else st.just(set()) for i in range(n)}
+    )
+)
+
+
+def reaches(needs: dict[str, set[str]], stage: str, changed: set[str]) -> bool:
+    return stage in changed or any(reaches(needs, need, changed) for need in needs[stage])
+
+
+@given(GRAPHS, st.data())
+def test_what_has_changed_and_all_behind_it_may_run(needs: dict[str, set[str]], data: st.DataObject) -> None:
+    changed = data.draw(st.sets(st.sampled_from(sorted(needs))))
+    found = pipeline.pending(needs, changed)
+    assert set(found) == {stage for stage in needs if reaches(needs, stage, changed)}
+    assert all(found[stage] == needs[stage] & set(found) for stage in found)
+
+
+@given(GRAPHS, st.integers(1, 3))
+def test_a_stage_runs_once_and_after_all_that_it_needs(needs: dict[str, set[str]], jobs: int) -> None:
+    ended: list[str] = []
+
+    def run(stage: str) -> bool:
+        assert needs[stage] <= set(ended)
+        ended.append(stage)
+        return True
+
+    assert pipeline.run_all(needs, run, jobs) == []
+    assert sorted(ended) == sorted(needs)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_so_many_run_at_once_and_no_more(jobs: int) -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    def run(stage: str) -> bool:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        with lock:
+            running -= 1
+        return True
+
+    assert pipeline.run_all({str(i): set() for i in range(6)}, run, jobs) == []
+    assert most == jobs
+
+
+def test_after_a_failure_nothing_starts_and_what_runs_ends() -> None:
+    started, ended = [], []
+    failing = threading.Event()
+
+    def run(stage: str) -> bool:
+        started.append(stage)
+        if stage == "a":
+            failing.set()
+            return False
+        failing.wait()
+        time.sleep(0.1)
+        ended.append(stage)
+        return True
+
+    assert pipeline.run_all({"a": set(), "b": set(), "c": set(), "d": {"b"}}, run, 2) == ["a"]
+    assert sorted(started) == ["a", "b"]
+    assert ended == ["b"]
+
+
+def test_a_number_of_jobs_is_at_least_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        pipeline.main(["--jobs", "0"])
+    assert "--jobs must be >= 1, got 0" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,15 @@ from calibnb.params import Params
 # The page in the committed _toc.yml below which the executed notebooks are listed.
 APPENDIX = "pages/executed"
 
-# The benchmarks, each a stage with a notebook a variant.
-BENCHMARKS = {
-    "structured": "Structured sampling",
-    "openended": "Open-ended generation",
-    "positions": "Answer positions",
-    "novelty": "NoveltyBench",
-    "language": "Randomness in ordinary language",
+# The benchmarks, each a stage with a notebook a variant: title, and the list of params.yaml that names the variants.
+BENCHMARKS: dict[str, tuple[str, Callable[[Params], tuple[str, ...]]]] = {
+    "structured": ("Structured sampling", lambda study: study.numbers),
+    "openended": ("Open-ended generation", lambda study: study.variants),
+    "positions": ("Answer positions", lambda study: study.variants),
+    "novelty": ("NoveltyBench", lambda study: study.variants),
+    "language": ("Randomness in ordinary language", lambda study: study.variants),
+    "capability": ("Capability", lambda study: study.retention),
+    "perplexity": ("Language modelling", lambda study: study.retention),
 }
 
 # What a browser loads by itself when it opens a page: attribute by tag.
@@ -60,6 +62,7 @@ def appendix(study: Params) -> list[dict[str, str]]:
             "weights": "Weights of",
             "temperature": "A temperature for",
             "baselines": "Inference-time baselines of",
+            "ordinary": "Ordinary answers of",
         }.items()
         for model in study.models
     ]
@@ -71,9 +74,9 @@ def appendix(study: Params) -> list[dict[str, str]]:
     ]
     pages += [
         (f"{benchmark}/{slug(model)}/{variant}", f"{title} of {model}: {variant}")
-        for benchmark, title in BENCHMARKS.items()
+        for benchmark, (title, measured) in BENCHMARKS.items()
         for model in study.models
-        for variant in study.variants
+        for variant in measured(study)
     ]
     return [{"file": file, "title": title} for file, title in pages]
 

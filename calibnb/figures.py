@@ -302,6 +302,39 @@ def curves(
     return _finish(figure)
 
 
+def tradeoff(
+    frame: pd.DataFrame, *, variants: Sequence[str], x: str, xlabel: str, panels: Mapping[str, str], ylabel: str
+) -> Figure:
+    """What is gained against what it costs: a cross a variant, a panel a measure that is better the lower it is.
+
+    Args:
+        frame: rows of ``variant, measure, value, low, high``; `x` is a measure that is better the higher it is.
+        panels: measures and what stands above each. A grey line joins the variants that no other beats at both.
+    """
+    figure, axes = _panels(len(panels), 3, 4.0, 3.8, sharex=True)
+    for axis, (measure, title) in zip(axes, panels.items(), strict=True):
+        points = []
+        for variant in variants:
+            here = frame[frame["variant"] == variant].set_index("measure")
+            across, up = (here.loc[m, ["value", "low", "high"]].to_numpy(float) for m in (x, measure))
+            style = look(variant, variants)
+            axis.errorbar(
+                across[:1], up[:1],
+                xerr=_whiskers(across[:1], across[1:2], across[2:]), yerr=_whiskers(up[:1], up[1:2], up[2:]),
+                fmt=style.marker, color=style.colour, markersize=8, elinewidth=1.2, capsize=3, label=variant,
+            )  # fmt: skip
+            points.append((across[0], up[0]))
+        front = [p for p in points if not any(q != p and q[0] >= p[0] and q[1] <= p[1] for q in points)]
+        axis.plot(*zip(*sorted(front), strict=True), color="#BDBDBD", linewidth=1.2, zorder=0)
+        axis.set_yscale("log")
+        _plain_log(axis.yaxis)
+        axis.set_title(title)
+        axis.set_xlabel(xlabel)
+    axes[0].set_ylabel(ylabel)
+    _legend(figure, *axes[0].get_legend_handles_labels())
+    return _finish(figure)
+
+
 def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
     """One panel a variant: how often each letter was declared, and how probable it was where it was declared.
 

@@ -16,10 +16,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from calibnb import laws, models, specs
+from calibnb.mixture import Turn
 from calibnb.params import FamilyGrid, FinetuneParams, PromptParams
 from calibnb.specs import Spec
 from calibnb.tree import Body, Rows, head_logits, pack, segment, shared_prefix
@@ -72,6 +73,12 @@ def example(
     trie = build(chat.answer_ids([law.strings[i] for i in drawn]), law.probabilities[drawn], chat.end_id)
     drawn_tokens = int(((trie.path >= 0).sum(axis=1) * counts[drawn]).sum())
     return Example(prompt, trie, objective(trie, counts[drawn], estimator, average), drawn_tokens)
+
+
+def ordinary_example(turn: Turn, chat: models.ChatFormat) -> Example:
+    """A question with its one answer, a trie of a single path; its loss is the mean over the answer's tokens."""
+    trie = build(chat.answer_ids([turn.answer]), [1.0], chat.end_id)
+    return Example(chat.prompt_ids(turn.prompt), trie, objective(trie, [1], "samples", "path"), trie.path.size)
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -124,6 +131,9 @@ def batch(examples: Sequence[Example], device: torch.device, row_tokens: int = R
 class _WeightedCrossEntropy(torch.autograd.Function):
     """``sum_e weight[e] * -log softmax(hidden @ head^T)[entry[e], token[e]]`` without keeping the logits.
 
+    With ``reference [r, h]`` and ``pull [r]`` also ``sum_i pull[i] * KL(p_i || q_i)``, where ``q_i`` is the law that
+    ``hidden[i]`` gives to the next token and ``p_i`` the one that ``reference[i]`` gives, which has no gradient.
+
     The head is frozen, so the gradient for the hidden states can be made while the logits of a chunk of
     rows are at hand, and the ``[r, v]`` logits (gigabytes for a large vocabulary) never exist at once.
     The softmax and the sums are float32 whatever the dtype of the matrix products.
@@ -140,6 +150,8 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         token: Tensor,
         weight: Tensor,
         chunk: int,
+        reference: Tensor | None,
+        pull: Tensor,
     ) -> Tensor:
         loss = hidden.new_zeros((), dtype=torch.float64)
         gradient = torch.empty_like(hidden)
@@ -153,8 +165,16 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             logp = torch.log_softmax(head_logits(h, head32, bias), dim=-1)
             loss -= (w * logp[row, tok]).double().sum()
             per_row = torch.zeros(len(h), dtype=torch.float32, device=h.device).index_add_(0, row, w)
+            near = None
+            if reference is not None:
+                of_base = torch.log_softmax(head_logits(reference[a : a + chunk], head32, bias), dim=-1)
+                near = of_base.exp() * pull[a : a + chunk, None]
+                loss += (near * (of_base - logp)).double().sum()
+                per_row += pull[a : a + chunk]
             # d loss / d logits = (sum of the row's weights) * softmax - weights at the scored tokens
             slope = logp.exp_().mul_(per_row[:, None])
+            if near is not None:
+                slope -= near
             slope.index_put_((row, tok), -w, accumulate=True)
             gradient[a : a + chunk] = slope.to(head.dtype) @ head
         ctx.save_for_backward(gradient)
@@ -163,13 +183,15 @@ class _WeightedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grads[0].to(gradient.dtype), None, None, None, None, None, None, None
+        return gradient * grads[0].to(gradient.dtype), *[None] * 9
 
 
 class TrieLoss(nn.Module):
     """Mean loss per answer of a batch, in nats: KL(target || model) up to the estimator's noise.
 
     A module, so that accelerate can wrap it: mixed precision and gradient synchronisation follow its forward.
+    With ``near > 0`` it is ``own`` times that plus ``near`` times KL(base || adapter) of the next token, averaged
+    as the loss is; the base is the model with its adapter switched off.
     """
 
     def __init__(self, model: nn.Module, chunk: int = 128) -> None:
@@ -178,14 +200,19 @@ class TrieLoss(nn.Module):
         self.body = Body(model)
         self.chunk = chunk
 
-    def forward(self, batch: Batch) -> Tensor:
-        hidden = self.body.rows(batch.rows, batch.prefix)[batch.scored]
+    def forward(self, batch: Batch, own: float = 1.0, near: float = 0.0) -> Tensor:
         head = self.body.head
+        reference = None
+        if near:
+            with torch.no_grad(), self.model.disable_adapter():  # type: ignore[operator]
+                reference = self.body.rows(batch.rows, batch.prefix)[batch.scored].to(head.weight.dtype)
+        hidden = self.body.rows(batch.rows, batch.prefix)[batch.scored].to(head.weight.dtype)
+        per_row = hidden.new_zeros(len(hidden), dtype=torch.float32).index_add_(0, batch.entry, batch.weight)
         loss: Tensor = _WeightedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden.to(head.weight.dtype), head.weight, self.body.head32, head.bias,
-            batch.entry, batch.token, batch.weight, self.chunk,
+            hidden, head.weight, self.body.head32, head.bias,
+            batch.entry, batch.token, own * batch.weight, self.chunk, reference, near * per_row,
         )  # fmt: skip
-        return loss - batch.entropy
+        return loss - own * batch.entropy
 
 
 # --------------------------------------------------------------------------------------------------------------
@@ -266,6 +293,12 @@ def make_examples(
         yield example(ids, law, counts, chat, estimator, method.average)
 
 
+def ordinary_order(count: int, available: int, seed: int) -> list[int]:
+    """Which of the ordinary examples come in a run, ``count`` in all: each once before any comes again."""
+    rounds = [np.random.default_rng([seed, 5, i]).permutation(available) for i in range(math.ceil(count / available))]
+    return [int(i) for i in np.concatenate([*rounds, np.empty(0, int)])[:count]]
+
+
 def _in_background(items: Iterator[Any]) -> Iterator[Any]:
     """The same items, each next one prepared in a thread while the last is in use."""
     done = object()
@@ -280,12 +313,26 @@ def _in_background(items: Iterator[Any]) -> Iterator[Any]:
 # The loop
 
 
+class Part(NamedTuple):
+    """A forward pass of a step: its loss is ``own`` times that of the batch plus ``near`` times the KL to the base.
+
+    ``unpacked`` counts the tokens that one row a completion would read.
+    """
+
+    calibration: bool
+    batch: Batch
+    own: float
+    near: float
+    unpacked: int
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a run leaves behind, besides its adapter.
 
     Attributes:
-        log: a row a step: ``step, prompts, loss, learning_rate, gradient_norm``, and ``validation`` where it ran.
+        log: a row a step: ``step, prompts, loss, learning_rate, gradient_norm``, ``validation`` where it ran, and
+            ``ordinary``, the part of the loss that ordinary examples have (0 without any).
         best_step: the step whose adapter was kept, the one with the lowest validation loss.
         trainable: number of trained parameters.
         tokens: tokens that the forward passes read, and what one row a completion would have read.
@@ -343,6 +390,7 @@ def train(
     device: torch.device,
     dtype: torch.dtype,
     scratch: Path,
+    ordinary: Sequence[Turn] = (),
     on_validation: Callable[[int, PeftModel], None] | None = None,
 ) -> Trained:
     """Train one adapter and keep the one with the lowest validation loss.
@@ -354,6 +402,7 @@ def train(
         families: the grids, whose train ranges continuous parameters are drawn from.
         significant_digits: of printed parameters.
         scratch: folder for the checkpoint; a killed run resumes from it, a finished one removes it.
+        ordinary: what a method with a mixture mixes in.
         on_validation: called with the step and the model after each validation.
 
     Returns:
@@ -365,6 +414,8 @@ def train(
     splits = {s.split for s in settings}
     if not splits <= {"train", "validation"}:
         raise ValueError(f"training may see train and validation settings only, got {sorted(splits)}")
+    if (method.mixture is None) != (not ordinary):
+        raise ValueError("ordinary examples go with a mixture")
     train_settings = [s for s in settings if s.split == "train"]
     validation_settings = [s for s in settings if s.split == "validation"]
 
@@ -376,6 +427,8 @@ def train(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if dtype == torch.bfloat16 else "no",
     )
+    share = method.mixture.share if method.mixture else 0.0
+    beside = method.mixture.prompts_per_step if method.mixture else 0
     parameters = _trainable(model)
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=method.learning_rate, weight_decay=method.weight_decay, fused=True
@@ -403,6 +456,7 @@ def train(
         "method": method.model_dump(mode="json"),
         "prompt": prompt.model_dump(mode="json"),
         "settings": [s.label for s in (*order, *validation_settings)],
+        "ordinary": [asdict(turn) for turn in ordinary],
         "seed": seed,
         "dtype": str(dtype),
         "weights": float(bare.body.head.weight.double().sum()),
@@ -419,15 +473,28 @@ def train(
         rows, first, tokens, unpacked = state["rows"], state["step"], state["tokens"], state["unpacked"]
         best = (state["best_loss"], state["best_step"], state["best"])
 
-    def batches() -> Iterator[list[tuple[Batch, int]]]:
+    mixed = [ordinary[i] for i in ordinary_order(steps * beside, len(ordinary), seed)] if ordinary else []
+
+    def cost(examples: list[Example], draws: int) -> int:
+        return sum(len(e.prompt) * draws + e.drawn_tokens for e in examples)
+
+    def mine(items: list[Any]) -> list[Any]:
+        return items[accelerator.process_index :: accelerator.num_processes]
+
+    def batches() -> Iterator[list[Part]]:
         examples = make_examples(order, method, prompt, chat, seed, method.estimator, first * group_size)
-        for _ in range(first, steps):
-            group = list(islice(examples, group_size))
-            mine = group[accelerator.process_index :: accelerator.num_processes]
-            yield [
-                (batch(part, device), sum(len(e.prompt) * method.draws_per_prompt + int(e.drawn_tokens) for e in part))
-                for part in (mine[a : a + part_size] for a in range(0, len(mine), part_size))
+        for step in range(first, steps):
+            group = mine(list(islice(examples, group_size)))
+            cut = [group[a : a + part_size] for a in range(0, len(group), part_size)]
+            aside = [ordinary_example(turn, chat) for turn in mine(mixed[step * beside : (step + 1) * beside])]
+            # Each part of the prompts counts by its share of them.
+            parts = [
+                Part(True, batch(c, device), (1 - share) * len(c) / len(group), 0.0, cost(c, method.draws_per_prompt))
+                for c in cut
             ]
+            if aside:
+                parts.append(Part(False, batch(aside, device), share, method.kl_to_base, cost(aside, 1)))
+            yield parts
 
     # Under autocast the products are bfloat16 anyway; peft's own cast to float32 and back only costs time.
     stack = ExitStack()
@@ -442,22 +509,26 @@ def train(
     )
     for step, parts in enumerate(_in_background(batches()), start=first + 1):
         torch.manual_seed(seed * 1_000_003 + step)  # dropout depends on the step alone, so a resumed run repeats it
-        total = 0.0
-        prompts = sum(b.prompts for b, _ in parts)
-        for i, (b, cost) in enumerate(parts):
-            # Gradients are synchronised on the last part only; each part counts by its share of the prompts.
+        total = aside = 0.0
+        for i, p in enumerate(parts):
+            # Gradients are synchronised on the last part only.
             with nullcontext() if i == len(parts) - 1 else accelerator.no_sync(loss):
-                value = loss(b) * (b.prompts / prompts)
+                value = loss(p.batch, p.own, p.near)
                 accelerator.backward(value)
-            total += float(value.detach())
-            tokens += len(b.prefix) + b.rows.token.numel()
-            unpacked += cost
+            if p.calibration:
+                total += float(value.detach()) / (1 - share)
+            else:
+                aside += float(value.detach())
+            tokens += len(p.batch.prefix) + p.batch.rows.token.numel()
+            unpacked += p.unpacked
+        prompts = sum(p.batch.prompts for p in parts if p.calibration)
         norm = accelerator.clip_grad_norm_(parameters.values(), method.max_grad_norm or math.inf)
         rate = scheduler.get_last_lr()[0]
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
-        row = {"step": step, "prompts": prompts, "loss": total, "learning_rate": rate, "gradient_norm": float(norm)}
+        row = {"step": step, "prompts": prompts, "loss": total, "ordinary": aside}
+        row |= {"learning_rate": rate, "gradient_norm": float(norm)}
         if step in validate_at:
             row["validation"] = validation_loss(loss, validation_batches)
             if row["validation"] < best[0]:

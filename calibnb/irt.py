@@ -143,7 +143,7 @@ def fetch(source: str, folder: Path) -> Path:
     """The artefact's file: `published`, downloaded into `folder`, or a local path."""
     if source != "published":
         if not Path(source).is_file():
-            raise UserError(f"retention.irt: no file {source}; allowed: null, published, or a file")
+            raise UserError(f"capability.irt: no file {source}; allowed: null, published, or a file")
         return Path(source)
     out = folder / "tinyBenchmarks.pkl"
     try:
@@ -151,7 +151,7 @@ def fetch(source: str, folder: Path) -> Path:
             data = reply.read()
     except (urllib.error.URLError, TimeoutError) as error:
         raise UserError(
-            f"retention.irt: {PUBLISHED} cannot be had ({error}); connect, or name a file in its place"
+            f"capability.irt: {PUBLISHED} cannot be had ({error}); connect, or name a file in its place"
         ) from error
     out.write_bytes(data)
     return out
@@ -190,7 +190,7 @@ def convert(path: Path, out: Path, sha256: str | None) -> str:
     """
     found = models.file_sha256(path)
     if sha256 is not None and found != sha256:
-        raise UserError(f"retention.irt_sha256: {path} has {found}, must be {sha256}")
+        raise UserError(f"capability.irt_sha256: {path} has {found}, must be {sha256}")
     content = read_pickle(path)
     arrays: dict[str, npt.NDArray[Any]] = {}
     try:

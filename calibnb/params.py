@@ -18,6 +18,7 @@ import string
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
@@ -213,6 +214,30 @@ def _source(raw: Any) -> Any:
     return raw
 
 
+def _tasks(raw: Any) -> Any:
+    if raw != "bundled" and not all(isinstance(name, str) and name for name in _unique(raw)):
+        raise _problem("bundled, or a list of names of the harness's tasks (`lm_eval ls tasks`)", raw)
+    return raw if raw == "bundled" else tuple(raw)
+
+
+def _folder(raw: Any) -> Any:
+    if raw is not None and not (isinstance(raw, str) and raw.startswith(("./", "/"))):
+        raise _problem("null, or a folder from ./ or / on", raw)
+    return raw
+
+
+def _artefact(raw: Any) -> Any:
+    if raw is not None and raw != "published" and not (isinstance(raw, str) and raw.startswith(("./", "/"))):
+        raise _problem("null, published, or a file from ./ or / on", raw)
+    return raw
+
+
+def _sha256(raw: Any) -> Any:
+    if raw is not None and not (isinstance(raw, str) and re.fullmatch(r"[0-9a-f]{64}", raw)):
+        raise _problem("null, or a sha256 of 64 hexadecimal digits", raw)
+    return raw
+
+
 def _categories(raw: Any) -> Any:
     return raw if raw == "all" else _category_names(raw)
 
@@ -265,6 +290,14 @@ class LoraParams(Block):
     targets: Literal["attention", "all-linear"]
 
 
+class MixtureParams(Block):
+    """Ordinary examples beside calibration: see `mixture`."""
+
+    source: Annotated[str, BeforeValidator(_line_of_text)]
+    share: Share
+    prompts_per_step: Count
+
+
 class FinetuneParams(Block):
     """One method of fine-tuning; params.yaml says what each key does."""
 
@@ -284,6 +317,8 @@ class FinetuneParams(Block):
     warmup_share: Share
     max_grad_norm: Positive | None
     validations: Count
+    mixture: MixtureParams | None
+    kl_to_base: Annotated[float, Field(ge=0)]
     lora: LoraParams
 
 
@@ -381,12 +416,45 @@ class BaselinesParams(Block):
     batch: Count
 
 
+class OrdinaryParams(Block):
+    """The model's own answers to ordinary prompts, which `mixture.source: self` mixes in."""
+
+    draws: Count
+    max_new_tokens: Count
+    batch: Count
+
+
+class CapabilityParams(Block):
+    """What a model can do, by EleutherAI's harness."""
+
+    tasks: Annotated[Literal["bundled"] | tuple[str, ...], BeforeValidator(_tasks)]
+    items: Count
+    limit: Count | None
+    seed: Seed
+    batch: Count
+    data: Annotated[str | None, BeforeValidator(_folder)]
+    irt: Annotated[str | None, BeforeValidator(_artefact)]
+    irt_sha256: Annotated[str | None, BeforeValidator(_sha256)]
+
+
+class PerplexityParams(Block):
+    """Probability of ordinary text."""
+
+    source: Annotated[str, BeforeValidator(_line_of_text)]
+    split: Annotated[str, BeforeValidator(_line_of_text)]
+    bytes_per_slice: Count
+    window: Annotated[int, Field(ge=2)]
+    stride: Count
+
+
 class Params(Block):
     """The whole file."""
 
     models: Annotated[tuple[ModelName, ...], Unique, Strict(False)]
     methods: Annotated[tuple[MethodName, ...], Unique, Strict(False)]
     variants: Annotated[tuple[str, ...], Unique, Strict(False)]
+    retention: Annotated[tuple[str, ...], Unique, Strict(False)]
+    numbers: Annotated[tuple[str, ...], Unique, Strict(False)]
     seeds: Annotated[tuple[Seed, ...], Unique, Strict(False)]
     bootstrap: Count
     compute: ComputeParams
@@ -401,6 +469,9 @@ class Params(Block):
     language: LanguageParams
     temperature: TemperatureParams
     baselines: BaselinesParams
+    ordinary: OrdinaryParams
+    capability: CapabilityParams
+    perplexity: PerplexityParams
 
 
 # ------------------------------------------------------------------------------------------ reading a file
@@ -551,6 +622,8 @@ def _allowed(loc: tuple[int | str, ...]) -> list[str]:
     for part in loc:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             kind = kind.model_fields[str(part)].annotation
+            if get_origin(kind) is UnionType:  # a block or null
+                kind = get_args(kind)[0]
         elif get_origin(kind) is dict:
             kind = get_args(kind)[1]
     return list(kind.model_fields)
@@ -632,9 +705,19 @@ def _method_problems(params: Params) -> Iterator[str]:
         if method not in params.finetune:
             yield f"methods: must be among the blocks of finetune ({known}), got {_shown(method)}"
     possible = (*UNTRAINED, *params.methods)
-    for variant in params.variants:
-        if variant not in possible:
-            yield f"variants: must be among {', '.join(possible)}, got {_shown(variant)}"
+    lists = {"variants": params.variants, "retention": params.retention, "numbers": params.numbers}
+    for key, variants in lists.items():
+        for variant in variants:
+            if variant not in possible:
+                yield f"{key}: must be among {', '.join(possible)}, got {_shown(variant)}"
+    if "base" not in params.retention:
+        yield f"retention: must hold base, which the others are compared with, got {_shown(params.retention)}"
+    if "temperature" in params.retention:
+        yield "retention: must be base and methods (the harness does not know a temperature), got temperature"
+    for key in ("variants", "retention"):
+        for variant in lists[key]:
+            if variant not in params.numbers:
+                yield f"numbers: must hold all of {key}, got {_shown(params.numbers)} without {variant}"
     fitted = params.temperature
     if fitted.method not in params.finetune:
         known = ", ".join(params.finetune)
@@ -643,8 +726,16 @@ def _method_problems(params: Params) -> Iterator[str]:
         prompts, passes = method_params.prompts_per_step, method_params.accumulation_steps
         if passes > prompts:
             yield f"finetune.{name}.accumulation_steps: must be <= prompts_per_step = {prompts}, got {passes}"
+        mixture, near = method_params.mixture, method_params.kl_to_base
+        if mixture is None and near:
+            yield f"finetune.{name}.kl_to_base: must be 0 without a mixture, whose prompts it needs, got {near}"
+        if mixture is not None and not (near or mixture.share):
+            yield f"finetune.{name}.mixture.share: must be > 0 where kl_to_base is 0, got {mixture.share}"
     if not any(grid.train for grid in params.families.values()):
         yield "families: must be at least one family with a train grid, got none"
+    if params.perplexity.stride >= params.perplexity.window:
+        got, most = params.perplexity.stride, params.perplexity.window
+        yield f"perplexity.stride: must be < window = {most}, got {got}"
     for key, search in (("structured", params.structured.open), ("language", params.language.open)):
         nodes, most = search.nodes_per_pass, search.max_nodes
         if nodes > most:

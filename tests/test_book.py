@@ -17,16 +17,18 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def study() -> params.Params:
     change = {"models": ["smollm2-135m", "./a/folder"], "seeds": [3, 4], "methods": ["soft"]}
-    change["variants"] = ["base", "soft"]
+    change |= {"variants": ["base"], "retention": ["base", "soft"], "numbers": ["base", "soft"]}
     return params.parse(params.merge(params.read(ROOT / "params.yaml"), change))
 
 
 def test_the_appendix_names_every_run(study: params.Params) -> None:
     models = ("smollm2-135m", "a/folder")
-    once = [f"{stage}/{model}" for stage in ("weights", "temperature", "baselines") for model in models]
+    once = [f"{stage}/{model}" for stage in ("weights", "temperature", "baselines", "ordinary") for model in models]
     runs = [f"finetune/{model}/soft/seed-{seed}" for model in models for seed in (3, 4)]
-    benchmarks = ("structured", "openended", "positions", "novelty", "language")
-    measured = [f"{b}/{model}/{variant}" for b in benchmarks for model in models for variant in ("base", "soft")]
+    alone, both = ("base",), ("base", "soft")
+    lists = {"structured": both, "openended": alone, "positions": alone, "novelty": alone, "language": alone}
+    lists |= {"capability": both, "perplexity": both}
+    measured = [f"{b}/{model}/{variant}" for b, names in lists.items() for model in models for variant in names]
     assert [entry["file"] for entry in appendix(study)] == once + runs + measured
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from calibnb import models
 from calibnb.benchmarks import capability
 from calibnb.errors import UserError
+from calibnb.tree import Body
 
 
 def answer_of(item: dict[str, Any]) -> str:
@@ -82,3 +89,174 @@ def test_examples_are_not_asked(suite: Path) -> None:
             for split in ("fewshot", "test")
         )
         assert (len(shown), len(asked)) == (capability.FEWSHOT, 6) and not set(shown) & set(asked)
+
+
+# ------------------------------------------------------------------------------------------------------------- the run
+def ask(body: Body, chat: models.ChatFormat, suite: Path, tasks: str | list[str], **more: Any) -> tuple[Any, Any]:
+    how: dict[str, Any] = {"data": None, "limit": None, "batch": 3, "seed": 0} | more
+    return capability.run(body, chat, tasks, suite=suite, **how)
+
+
+@pytest.fixture(scope="module")
+def measured(llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path) -> tuple[Any, Any]:
+    return ask(Body(llama), models.chat_format(digit_tokenizer), suite, "bundled")
+
+
+def conversation(chat: models.ChatFormat, suite: Path, task: str, question: str) -> list[int]:
+    """The prompt of a question behind the task's two examples, a turn each, rendered by hand."""
+    examples = [json.loads(line) for line in (suite / f"{task}.fewshot.jsonl").read_text().splitlines()]
+    text = ""
+    for example in examples:
+        text += f"<|im_start|>user\n{example['question']}<|im_end|>\n"
+        text += f"<|im_start|>assistant\n{answer_of(example)}<|im_end|>\n"
+    text += f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    ids: list[int] = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def test_choices_are_scored_like_our_own_exact_law(
+    measured: tuple[Any, Any], llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path
+) -> None:
+    frame, _ = measured
+    chat, right = models.chat_format(digit_tokenizer), 0
+    for task in (task for task, (_, _, choice) in capability.TASKS.items() if choice):
+        for row, line in enumerate((suite / f"{task}.test.jsonl").read_text().splitlines()):
+            item = json.loads(line)
+            prompt = conversation(chat, suite, task, item["question"])
+            logp = []
+            for choice in item["choices"]:
+                ids = chat.answer_ids([choice])[0]
+                with torch.no_grad():
+                    out = torch.log_softmax(llama(torch.tensor([[*prompt, *ids]])).logits[0].double(), -1)
+                logp.append(sum(float(out[len(prompt) - 1 + i, t]) for i, t in enumerate(ids)))
+            expected = float(int(np.argmax(logp)) == item["answer"])
+            found = frame[(frame["task"] == task) & (frame["item"] == row)].iloc[0]
+            assert (found["score"], found["level"]) == (expected, item["level"])
+            right += expected
+    assert right > 0  # an oracle that is never right shows little
+
+
+def test_written_answers_are_greedy_and_exact(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """A question whose right answer is what the model writes counts, the same with another answer does not."""
+    capability.write_suite(tmp_path, 4, 0)
+    chat, task = models.chat_format(digit_tokenizer), "copying"
+    items = [json.loads(line) for line in (tmp_path / f"{task}.test.jsonl").read_text().splitlines()]
+    for i, item in enumerate(items):
+        ids = conversation(chat, tmp_path, task, item["question"])
+        written: list[int] = []
+        for _ in range(48):
+            with torch.no_grad():
+                token = int(llama(torch.tensor([[*ids, *written]])).logits[0, -1].argmax())
+            if token == chat.end_id:
+                break
+            written.append(token)
+        item["answer"] = chat.decode(written).split("\n")[0].strip() + ("" if i % 2 == 0 else "x")
+    (tmp_path / f"{task}.test.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    frame, _ = ask(Body(llama), chat, tmp_path, [f"calibnb_{task}"])
+    assert frame["score"].tolist() == [1, 0, 1, 0]
+
+
+def test_what_identifies_a_measurement(measured: tuple[Any, Any], suite: Path) -> None:
+    frame, about = measured
+    assert list(frame["task"].unique()) == list(about["tasks"]) == list(capability.TASKS)
+    assert (frame.groupby("task").size() == 6).all()
+    assert {task["examples"] for task in about["tasks"].values()} == {capability.FEWSHOT}
+    assert all(re.fullmatch("[0-9a-f]{64}", task["hash"]) for task in about["tasks"].values())
+    assert about["harness"] == importlib.metadata.version("lm_eval")
+
+
+def test_the_hash_follows_the_questions_not_the_folder(
+    measured: tuple[Any, Any], llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    chat = models.chat_format(digit_tokenizer)
+    for seed, same in ((3, True), (4, False)):
+        capability.write_suite(tmp_path / str(seed), 6, seed)
+        _, about = ask(Body(llama), chat, tmp_path / str(seed), ["calibnb_comparison"])
+        assert (about["tasks"]["comparison"] == measured[1]["tasks"]["comparison"]) == same
+
+
+def tiny_data(folder: Path) -> None:
+    """tinyWinogrande as the hub lays it out, with four questions."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"sentence": f"Ann met Bo and _ left at {i}.", "option1": "Ann", "option2": "Bo", "answer": "12"[i % 2]}
+        for i in range(4)
+    ]
+    for split in ("train", "validation"):
+        text = "".join(json.dumps(row) + "\n" for row in (rows * 2 if split == "train" else rows))
+        (folder / f"{split}.jsonl").write_text(text)
+    files = "".join(f"  - split: {s}\n    path: {s}.jsonl\n" for s in ("train", "validation"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: winogrande_xl\n  data_files:\n{files}---\n")
+
+
+def test_a_tiny_benchmark_from_a_folder(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path, tmp_path: Path
+) -> None:
+    tiny_data(tmp_path / "tinyWinogrande")
+    chat = models.chat_format(digit_tokenizer)
+    frame, about = ask(Body(llama), chat, suite, ["tinyWinogrande", "calibnb_comparison"], data=tmp_path, limit=3)
+    assert frame.groupby("task", sort=False).size().to_dict() == {"tinyWinogrande": 3, "comparison": 3}
+    assert about["tasks"]["tinyWinogrande"]["examples"] == 5
+    with pytest.raises(UserError, match=r"^capability.data: no folder .*tinyMMLU; allowed: null, or a folder with"):
+        ask(Body(llama), chat, suite, ["tinyMMLU"], data=tmp_path)
+
+
+@pytest.mark.parametrize("task", list(capability.TINY))
+def test_every_tiny_task_of_the_harness_is_understood(task: str) -> None:
+    config = capability.tiny_task(task, None)
+    assert config["task"] == f"calibnb_{task}" and config["dataset_path"].startswith("tinyBenchmarks/tiny")
+    assert {metric["aggregation"] for metric in config["metric_list"]} == {"mean"}
+
+
+def test_an_unknown_task_is_one_line(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path
+) -> None:
+    with pytest.raises(UserError, match=r"^capability.tasks: unknown task 'tinyMLU'; allowed: bundled, and what `lm_"):
+        ask(Body(llama), models.chat_format(digit_tokenizer), suite, ["tinyMLU"])
+
+
+def test_data_out_of_reach_is_one_line(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"^capability.tasks: the data of tinyMMLU cannot be had \(\w+: ") as error:
+        ask(Body(llama), models.chat_format(digit_tokenizer), suite, ["tinyMMLU"])
+    assert "\n" not in str(error.value)
+
+
+# ------------------------------------------------------------------------------------------------------------- summary
+def scores(**tasks: list[float]) -> pd.DataFrame:
+    rows = [(task, item, value) for task, values in tasks.items() for item, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=["task", "item", "score"])
+
+
+def test_summary_and_comparison_by_hand() -> None:
+    own, base = scores(a=[1, 0, 1, 1], b=[0, 0]), scores(a=[1, 1, 1, 1], b=[1, 0])
+    found = capability.summarise(own, resamples=4000, seed=0).set_index("task")
+    assert found["value"].to_dict() == {"a": 0.75, "b": 0.0, capability.ALL: 0.375}
+    assert found["items"].to_dict() == {"a": 4, "b": 2, capability.ALL: 6}
+    # The bootstrap's standard error of a share is sqrt(p (1 - p) / n).
+    assert found.loc["a", "stderr"] == pytest.approx(np.sqrt(0.75 * 0.25 / 4), rel=0.05)
+    assert found.loc[capability.ALL, "stderr"] == pytest.approx(found.loc["a", "stderr"] / 2, rel=0.05)
+    lost = capability.compare(own, base, resamples=4000, seed=0).set_index("task")
+    assert lost["value"].to_dict() == {"a": -0.25, "b": -0.5, capability.ALL: -0.375}
+    assert lost.loc[capability.ALL, "low"] < -0.375 < lost.loc[capability.ALL, "high"] <= 0
+    same = capability.compare(own, own, resamples=10, seed=0)
+    assert (same[["value", "low", "high", "stderr"]] == 0).all(axis=None)
+    with pytest.raises(ValueError, match="different items"):
+        capability.compare(own, scores(a=[1, 1, 1, 1]), resamples=10, seed=0)
+
+
+def test_seeds_are_averaged_before_items() -> None:
+    twice = pd.concat([scores(a=[1, 0]), scores(a=[0, 0])])
+    assert capability.summarise(twice, resamples=10, seed=0)["value"].tolist() == [0.25, 0.25]
+
+
+def test_guessing() -> None:
+    assert capability.chances() == {
+        "arithmetic": 0.25, "written_arithmetic": 0, "facts": 0.25, "copying": 0, "sorting": 0.25, "comparison": 0.5,
+        "format": 0,
+    }  # fmt: skip

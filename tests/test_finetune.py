@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb import finetune, laws, models, params, specs
 from calibnb.finetune import Example, TrieLoss, batch, example, partners, prompts_of_run, schedule
 from calibnb.laws import AnswerLaw
+from calibnb.mixture import Turn
 
-from conftest import tiny_model  # isort: skip
+from conftest import digit_chat_tokenizer, tiny_model  # isort: skip
 
 CPU = torch.device("cpu")
 STUDY = params.load(Path(__file__).parent.parent / "params.yaml")
@@ -277,3 +279,99 @@ def test_adapters_never_touch_embeddings_head_or_other_towers() -> None:
     assert touched
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
     assert not [n for n in touched if "embed" in n or "lm_head" in n]
+
+
+# ----------------------------------------------------------------------------------------------- with ordinary examples
+TURNS = [Turn("How are you?", "12, thanks."), Turn("And now?", "Well."), Turn("Why?", "Because of 3.")]
+
+
+def some_adapter(seed: int = 0) -> PeftModel:
+    """A tiny model with an adapter that changes something."""
+    model = finetune.with_adapter(tiny_model("llama", len(digit_chat_tokenizer())), method())
+    torch.manual_seed(seed)
+    for name, p in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.3)
+    return model
+
+
+@pytest.mark.parametrize(("own", "near"), [(1.0, 0.0), (0.0, 0.7), (0.4, 0.7)])
+def test_ordinary_loss_and_gradient_by_brute_force(
+    digit_tokenizer: PreTrainedTokenizerFast, own: float, near: float
+) -> None:
+    """Mean over answers of the mean over tokens, of the negative log-likelihood and of KL(base || adapter)."""
+    chat, model = models.chat_format(digit_tokenizer), some_adapter()
+    examples = [finetune.ordinary_example(turn, chat) for turn in TURNS]
+    expected = torch.zeros((), dtype=torch.float64)
+    for turn in TURNS:
+        prompt, answer = chat.prompt_ids(turn.prompt), [*chat.answer_ids([turn.answer])[0], chat.end_id]
+        row = torch.tensor([[*prompt, *answer[:-1]]])
+        with torch.no_grad(), model.disable_adapter():
+            base = torch.log_softmax(model(row).logits[0, len(prompt) - 1 :].double(), -1)
+        logq = torch.log_softmax(model(row).logits[0, len(prompt) - 1 :].double(), -1)
+        loss = -logq[torch.arange(len(answer)), answer].mean()
+        expected = expected + (own * loss + near * (base.exp() * (base - logq)).sum(-1).mean()) / len(TURNS)
+    expected.backward()
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    loss = TrieLoss(model, chunk=5)(batch(examples, CPU, row_tokens=60), own, near)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-5)
+    assert max(float(g.abs().max()) for g in gradients.values()) > 1e-3
+    for name, p in model.named_parameters():
+        if name in gradients:
+            torch.testing.assert_close(p.grad, gradients[name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_fresh_adapter_is_at_no_distance_from_the_base(digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = models.chat_format(digit_tokenizer)
+    model = finetune.with_adapter(tiny_model("llama", len(digit_tokenizer)), method())
+    loss = TrieLoss(model)(batch([finetune.ordinary_example(t, chat) for t in TURNS], CPU), 0.0, 1.0)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
+    assert max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None) < 1e-6
+
+
+@pytest.mark.parametrize(("count", "available"), [(0, 3), (2, 3), (7, 3), (6, 3)])
+def test_every_ordinary_example_comes_before_any_comes_again(count: int, available: int) -> None:
+    order = finetune.ordinary_order(count, available, seed=5)
+    assert len(order) == count
+    for start in range(0, count, available):
+        part = order[start : start + available]
+        assert len(set(part)) == len(part) and set(part) <= set(range(available))
+
+
+def mixed(share: float, near: float = 0.0) -> params.FinetuneParams:
+    mixture = params.MixtureParams(source="self", share=share, prompts_per_step=2)
+    return method(mixture=mixture, kl_to_base=near, learning_rate=5e-3)
+
+
+def test_a_mixture_learns_its_answers_and_still_calibrates(tmp_path: Path, tiny_folder: Path) -> None:
+    plain = train_tiny(tmp_path / "a", tiny_folder, method(learning_rate=5e-3))
+    run = train_tiny(tmp_path / "b", tiny_folder, mixed(0.5), ordinary=TURNS)
+    assert (plain.log["ordinary"] == 0).all()
+    # Both see the same prompts: the first losses agree, before any step is taken.
+    assert run.log["loss"].iloc[0] == pytest.approx(plain.log["loss"].iloc[0], rel=1e-5)
+    assert run.log["ordinary"].tail(3).mean() < 0.8 * run.log["ordinary"].head(3).mean()
+    checked = run.log["validation"].dropna()
+    assert checked.iloc[-1] < checked.iloc[0]
+    assert run.tokens > plain.tokens
+
+
+def test_the_pull_to_the_base_keeps_an_adapter_near(tmp_path: Path, tiny_folder: Path) -> None:
+    def distance(run: str, m: params.FinetuneParams) -> float:
+        train_tiny(tmp_path / run, tiny_folder, m, ordinary=TURNS)
+        model, tokenizer = models.load(tiny_folder, adapter=tmp_path / run / "out", device=CPU, dtype=torch.float32)
+        base, _ = models.load(tiny_folder, device=CPU, dtype=torch.float32)
+        row = torch.tensor([models.chat_format(tokenizer).prompt_ids(TURNS[0].prompt)])
+        p, q = (torch.log_softmax(m(row).logits[0, -1].double(), -1) for m in (base, model))
+        return float((p.exp() * (p - q)).sum())
+
+    assert distance("near", mixed(0.0, near=5.0)) < 0.5 * distance("far", mixed(0.0, near=1e-6))
+
+
+def test_ordinary_examples_go_with_a_mixture(tmp_path: Path, tiny_folder: Path) -> None:
+    with pytest.raises(ValueError, match="ordinary examples go with a mixture"):
+        train_tiny(tmp_path, tiny_folder, mixed(0.5))
+    with pytest.raises(ValueError, match="ordinary examples go with a mixture"):
+        train_tiny(tmp_path, tiny_folder, method(), ordinary=TURNS)

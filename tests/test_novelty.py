@@ -35,7 +35,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from calibnb import models, stats
+from calibnb import jsonl, models, stats
 from calibnb.benchmarks import novelty
 from calibnb.benchmarks.novelty import (
     THRESHOLDS,
@@ -140,10 +140,10 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str | bytes, problem: s
 
 def test_no_file_and_no_prompt(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"no prompts at 'absent.jsonl'; allowed: bundled, a local jsonl file, or a file"
+        UserError, match=r"^novelty.prompts: no file at 'absent.jsonl'; allowed: bundled, a local jsonl file, or a file"
     ):
         load_prompts("absent.jsonl")
-    with pytest.raises(UserError, match="no prompts at"):
+    with pytest.raises(UserError, match="no file at"):
         load_prompts(str(tmp_path))
     with pytest.raises(UserError, match=r"some\.jsonl: no prompt in it"):
         load_prompts(written(tmp_path / "some.jsonl", "", " "))
@@ -156,7 +156,7 @@ def test_prompts_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         asked.append((repo, path, repo_type))
         return written(tmp_path / "got.jsonl", GOOD)
 
-    monkeypatch.setattr(novelty, "hf_hub_download", download)
+    monkeypatch.setattr(jsonl, "hf_hub_download", download)
     assert load_prompts("some-org/bench:data/curated.jsonl") == [Prompt("a", "Name one.", None)]
     assert asked == [("some-org/bench", "data/curated.jsonl", "dataset")]
 
@@ -869,7 +869,7 @@ def test_errors_of_the_hub_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def download(*_: object, **__: object) -> str:
         raise LocalEntryNotFoundError("no connection")
 
-    monkeypatch.setattr(novelty, "hf_hub_download", download)
+    monkeypatch.setattr(jsonl, "hf_hub_download", download)
     with pytest.raises(UserError, match=r"LocalEntryNotFoundError") as error:
         load_prompts("org/bench:a.jsonl")
     assert isinstance(error.value.__cause__, LocalEntryNotFoundError)

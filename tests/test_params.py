@@ -86,10 +86,21 @@ def test_the_paper_profile_has_the_papers_budgets(root, study):
 
 
 def test_methods_of_the_study_have_matched_budgets(study):
-    blocks = [dict(study["finetune"][name]) for name in ("format", "soft", "hard")]
+    blocks = [dict(study["finetune"][name]) for name in study["methods"]]
     for block in blocks:
-        del block["estimator"], block["completions"]
-    assert blocks[0] == blocks[1] == blocks[2]
+        del block["estimator"], block["completions"], block["mixture"], block["kl_to_base"]
+    assert all(block == blocks[0] for block in blocks)
+
+
+def test_a_mixture_of_the_study_has_a_method_without_it_beside(study):
+    def key(block):
+        return {k: v for k, v in block.items() if k not in ("mixture", "kl_to_base")}
+
+    blocks = study["finetune"]
+    mixtures = [name for name in study["methods"] if blocks[name]["mixture"]]
+    assert mixtures
+    for name in mixtures:
+        assert any(key(blocks[o]) == key(blocks[name]) for o in study["retention"] if o in blocks and o not in mixtures)
 
 
 UNKNOWN = "unknown key; allowed"
@@ -98,7 +109,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "sedes",
         [1],
-        "sedes: unknown key; allowed: models, methods, variants, seeds, bootstrap, compute, prompt, data,",
+        "sedes: unknown key; allowed: models, methods, variants, retention, numbers, seeds, bootstrap, compute,",
     ),
     ("finetune.soft.lerning_rate", 1e-4, f"finetune.soft.lerning_rate: {UNKNOWN}: estimator, draws, "),
     ("finetune.soft.lora.r", 8, f"finetune.soft.lora.r: {UNKNOWN}: rank, alpha, dropout, targets"),
@@ -338,7 +349,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "methods",
         ["soft", "medium"],
-        'methods: must be among the blocks of finetune (soft, hard, format), got "medium"',
+        'methods: must be among the blocks of finetune (soft, hard, format, mixed), got "medium"',
     ),
     ("methods", ["base"], "methods.0: must be a name of lower-case letters, digits,"),
     ("methods", ["a b"], "methods.0: must be a name of lower-case letters, digits,"),
@@ -347,11 +358,34 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "temperature.method",
         "best",
-        "temperature.method: must be among the blocks of finetune (soft, hard, format), got",
+        "temperature.method: must be among the blocks of finetune (soft, hard, format, mixed), got",
     ),
     ("temperature.settings", 0, "temperature.settings: must be >= 1, got 0"),
     ("baselines.categories", "all", "baselines.categories: must be a list with at least one entry"),
     ("baselines.draws", 1.5, "baselines.draws: must be an integer, got 1.5"),
+    # retention and mixtures
+    ("finetune.mixed.mixture.shares", 1, f"finetune.mixed.mixture.shares: {UNKNOWN}: source, share, prompts_per_step"),
+    ("finetune.mixed.mixture.share", 1.0, "finetune.mixed.mixture.share: must be < 1, got 1.0"),
+    ("finetune.mixed.mixture.share", 0.0, "finetune.mixed.mixture.share: must be > 0 where kl_to_base is 0, got 0.0"),
+    ("finetune.mixed.mixture.prompts_per_step", 0, "finetune.mixed.mixture.prompts_per_step: must be >= 1, got 0"),
+    ("finetune.mixed.mixture.source", "", 'finetune.mixed.mixture.source: must be one line of text, got ""'),
+    ("finetune.soft.kl_to_base", 0.5, "finetune.soft.kl_to_base: must be 0 without a mixture, whose prompts it needs"),
+    ("finetune.soft.kl_to_base", -1, "finetune.soft.kl_to_base: must be >= 0, got -1"),
+    ("finetune.soft.mixture", 3, "finetune.soft.mixture: must be a block of keys, got 3"),
+    ("retention", ["soft"], 'retention: must hold base, which the others are compared with, got ["soft"]'),
+    ("retention", ["base", "temperature"], "retention: must be base and methods (the harness does not know"),
+    ("retention", ["base", "softer"], "retention: must be among base, temperature, format, soft, hard"),
+    ("numbers", ["base"], 'numbers: must hold all of variants, got ["base"] without temperature'),
+    ("capability.tasks", "tinyMMLU", "capability.tasks: must be a list with at least one entry"),
+    ("capability.tasks", [3], "capability.tasks: must be bundled, or a list of names of the harness's tasks"),
+    ("capability.limit", 0, "capability.limit: must be >= 1, got 0"),
+    ("capability.data", "tiny", 'capability.data: must be null, or a folder from ./ or / on, got "tiny"'),
+    ("capability.irt", "tiny.pkl", 'capability.irt: must be null, published, or a file from ./ or / on, got "tiny'),
+    ("capability.irt_sha256", "abc", "capability.irt_sha256: must be null, or a sha256 of 64 hexadecimal digits"),
+    ("perplexity.stride", 2048, "perplexity.stride: must be < window = 2048, got 2048"),
+    ("perplexity.window", 1, "perplexity.window: must be >= 2, got 1"),
+    ("perplexity.source", "a\nb", "perplexity.source: must be one line of text"),
+    ("ordinary.draws", 0, "ordinary.draws: must be >= 1, got 0"),
     ("positions.domain", "", 'positions.domain: must be one line of text, got ""'),
     ("positions.answers", 0, "positions.answers: must be >= 1, got 0"),
     ("novelty.prompts", None, "novelty.prompts: must be one line of text, got null"),
@@ -363,7 +397,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "variants",
         ["soft", "other"],
-        'variants: must be among base, temperature, format, soft, hard, got "other"',
+        'variants: must be among base, temperature, format, soft, hard, mixed, got "other"',
     ),
     (
         "structured.open.nodes_per_pass",
@@ -378,7 +412,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "structured.sampled.settings",
         500,
-        "structured.sampled.settings: must be <= 96 (the measured settings), got 500",
+        "structured.sampled.settings: must be <= 142 (the measured settings), got 500",
     ),
     (
         "structured.settings",

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def study() -> params.Params:
     merged = params.merge(params.read(ROOT / "params.yaml"), params.read(ROOT / "profiles" / "test.yaml"))
-    changed = params.merge(merged, {"models": ["./tiny"], "methods": ["hard"], "variants": ["base", "hard"]})
+    change = {"methods": ["hard"], "variants": ["base", "hard"], "retention": ["base"], "numbers": ["base", "hard"]}
+    changed = params.merge(merged, {"models": ["./tiny"]} | change)
     return params.parse(changed, "test")
 
 

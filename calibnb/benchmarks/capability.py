@@ -2,22 +2,38 @@
 
 Seven tasks, generated with a seed and graded in difficulty so that a model of a hundred million parameters is neither
 lost nor done: arithmetic by choice and in writing, facts, copying, sorting, comparison and following a format. No
-question of theirs is one that a model is calibrated on.
+question of theirs is one that a model is trained on. The harness's own tasks run by the same call, the five
+tinyBenchmarks among them (Polo et al., 2024, arXiv 2402.14992), whose scores :mod:`calibnb.irt` extends to the whole
+benchmarks.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.resources
+import importlib.util
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
+import lm_eval.tasks
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 import yaml
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import hash_string
 
 from calibnb.errors import UserError
+from calibnb.models import ChatFormat
+from calibnb.tree import Body
+
+Floats = npt.NDArray[np.float64]
 
 Item = dict[str, Any]
 FEWSHOT = 2  # examples before each question, always the same ones
@@ -203,3 +219,203 @@ def write_suite(folder: Path, count: int, seed: int) -> None:
                 ],
             }
         (folder / f"{task}.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------------------- tinyBenchmarks
+# task of the harness: scenario of the published item parameters
+TINY = {
+    "tinyArc": "arc",
+    "tinyGSM8k": "gsm8k",
+    "tinyHellaswag": "hellaswag",
+    "tinyMMLU": "mmlu",
+    "tinyTruthfulQA": "truthfulqa",
+    "tinyWinogrande": "winogrande",
+}
+
+
+def tiny_task(name: str, data: Path | None) -> dict[str, Any]:
+    """One of the harness's tinyBenchmarks tasks, its mean taken as it is, its data from a folder if one is given.
+
+    As the harness has them these tasks need a package that is on no index, which estimates the whole benchmark's score;
+    here :mod:`calibnb.irt` does that, from the scores of the items.
+
+    data: a folder with the hub's data sets as subfolders (``tinyMMLU``, ...).
+    """
+    folder = Path(lm_eval.tasks.__path__[0]) / "tinyBenchmarks"
+
+    def function(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+        module, _, attribute = node.value.rpartition(".")
+        if module == "agg_functions":
+            return "mean"
+        spec = importlib.util.spec_from_file_location(f"{__name__}.{module}", folder / f"{module}.py")
+        assert spec is not None and spec.loader is not None
+        code = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(code)
+        return getattr(code, attribute)
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!function", function)
+    config: dict[str, Any] = {"include": "tinyTruthfulQA_mc2.yaml" if name == "tinyTruthfulQA" else f"{name}.yaml"}
+    while "include" in config:
+        below = (folder / config.pop("include")).read_text(encoding="utf-8")
+        config = yaml.load(below, Loader) | config
+    # A name of our own: the harness would lay this over its own task of the same name, which cannot be loaded.
+    config["task"] = f"calibnb_{name}"
+    if data is not None:
+        local = data / config["dataset_path"].split("/")[1]
+        if not local.is_dir():
+            raise UserError(f"capability.data: no folder {local}; allowed: null, or a folder with {local.name} in it")
+        config["dataset_path"] = str(local)
+    return config
+
+
+# ------------------------------------------------------------------------------------------------------------- the run
+class _Harness(HFLM):  # type: ignore[misc]
+    """The harness's model, asked in the chat format that everything else here uses."""
+
+    def __init__(self, body: Body, chat: ChatFormat, batch: int) -> None:
+        # What ends a turn in the chat template need not be what the tokenizer calls the end of a text.
+        body.model.generation_config.eos_token_id = chat.end_id
+        super().__init__(pretrained=body.model, tokenizer=chat.tokenizer, batch_size=batch)
+        self.chat = chat
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            chat_history,
+            chat_template=self.chat.template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+        return text + self.chat.forced if add_generation_prompt else text
+
+
+def run(
+    body: Body,
+    chat: ChatFormat,
+    tasks: str | Sequence[str],
+    *,
+    suite: Path,
+    data: Path | None,
+    limit: int | None,
+    batch: int,
+    seed: int,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Ask a model the questions of some tasks of the harness.
+
+    Args:
+        body: the model with its adapter, as it is measured everywhere else, at temperature 1.
+        tasks: `bundled`, or names of tasks, of the harness or of the suite (``calibnb_...``).
+        suite: the folder of :func:`write_suite`.
+        data: see :func:`tiny_task`.
+        limit: at most so many questions a task.
+        seed: of the choice of examples, where a task chooses them at random.
+
+    Returns:
+        A row a question: ``task, item, level, score``, the score mostly 1 or 0. A task that the harness scores in
+        several ways is several tasks here, named after filter and metric. And what identifies the measurement: the
+        harness's version, and version, hash and number of examples of each task.
+
+    Raises:
+        UserError: a task that neither the harness nor the suite knows, or whose data cannot be had.
+    """
+    manager = TaskManager(include_path=str(suite))
+    names = [f"calibnb_{task}" for task in TASKS] if tasks == "bundled" else list(tasks)
+    for name in names:
+        if name not in manager.all_tasks:
+            raise UserError(
+                f"capability.tasks: unknown task {name!r}; allowed: bundled, and what `lm_eval ls tasks` lists"
+            )
+    asked = [tiny_task(name, data) if name in TINY else name for name in names]
+    try:
+        found = simple_evaluate(
+            _Harness(body, chat, batch),
+            tasks=asked,
+            limit=limit,
+            task_manager=manager,
+            apply_chat_template=True,
+            fewshot_as_multiturn=True,
+            bootstrap_iters=0,
+            random_seed=seed,
+            numpy_random_seed=seed,
+            torch_random_seed=seed,
+            fewshot_random_seed=seed,
+        )
+    except (ConnectionError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(
+            f"capability.tasks: the data of {', '.join(names)} cannot be had ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:120]}); connect, or name a folder as capability.data"
+        ) from error
+    rows = []
+    for task, samples in found["samples"].items():
+        name = task.removeprefix("calibnb_")
+        several_filters = len({sample["filter"] for sample in samples}) > 1
+        for sample in samples:
+            for metric in sample["metrics"]:
+                parts = [name, *[sample["filter"]] * several_filters, *[metric] * (len(sample["metrics"]) > 1)]
+                asked_for = {"task": ", ".join(parts), "item": sample["doc_id"], "level": sample["doc"].get("level", 0)}
+                rows.append(asked_for | {"score": float(sample[metric])})
+    about = {
+        "harness": found["lm_eval_version"],
+        "tasks": {
+            task.removeprefix("calibnb_"): {
+                "version": found["versions"][task],
+                "hash": hash_string("".join(s["doc_hash"] + s["prompt_hash"] + s["target_hash"] for s in samples)),
+                "examples": found["n-shot"][task],
+            }
+            for task, samples in found["samples"].items()
+        },
+    }
+    return pd.DataFrame(rows), about
+
+
+# ------------------------------------------------------------------------------------------------------------- summary
+ALL = "all tasks"
+
+
+def _scores(frame: pd.DataFrame) -> dict[str, Floats]:
+    """Scores ``[items]`` of each task, the mean over training seeds."""
+    per_item = frame.groupby(["task", "item"], sort=False)["score"].mean().reset_index()
+    return {str(task): part["score"].to_numpy(np.float64) for task, part in per_item.groupby("task", sort=False)}
+
+
+def _estimates(scores: Mapping[str, Floats], resamples: int, seed: int) -> pd.DataFrame:
+    """Means, their standard errors and intervals, from a bootstrap of the items within each task."""
+    rng = np.random.default_rng(seed)
+    drawn = [x[rng.integers(0, len(x), (resamples, len(x)))].mean(axis=1) for x in scores.values()]
+    rows = []
+    for task, value, means, count in [
+        *((task, x.mean(), m, len(x)) for (task, x), m in zip(scores.items(), drawn, strict=True)),
+        (ALL, np.mean([x.mean() for x in scores.values()]), np.mean(drawn, axis=0), sum(map(len, scores.values()))),
+    ]:
+        low, high = np.quantile(means, [0.025, 0.975])
+        rows.append({"task": task, "value": value, "low": low, "high": high, "stderr": means.std(), "items": count})
+    return pd.DataFrame(rows)
+
+
+def summarise(frame: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
+    """Mean score of each task and of all tasks, which count alike.
+
+    frame: of :func:`run`, any number of training seeds.
+
+    Returns: rows ``task, value, low, high, stderr, items``; 95 % intervals from a bootstrap of the items.
+    """
+    return _estimates(_scores(frame), resamples, seed)
+
+
+def compare(frame: pd.DataFrame, base: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
+    """What `frame` scores more than `base`, item by item, as :func:`summarise`."""
+    own, other = _scores(frame), _scores(base)
+    if {task: len(x) for task, x in own.items()} != {task: len(x) for task, x in other.items()}:
+        raise ValueError("the two hold different items")
+    return _estimates({task: x - other[task] for task, x in own.items()}, resamples, seed)
+
+
+def chances() -> dict[str, float]:
+    """What guessing scores on the bundled tasks: one over the number of choices, 0 where an answer is written."""
+    return {
+        task: 1 / len(make(1, random.Random(0))["choices"]) if choice else 0.0
+        for task, (make, _, choice) in TASKS.items()
+    }

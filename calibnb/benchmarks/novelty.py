@@ -17,7 +17,6 @@ import importlib.resources
 import itertools
 import json
 import math
-import re
 import shutil
 import tempfile
 import zipfile
@@ -32,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import (
     AutoConfig,
@@ -67,9 +66,6 @@ class Prompt:
     category: str | None
 
 
-_HUB_FILE = re.compile(rf"({HUB.pattern}):(.+\.jsonl)")
-
-
 def load_prompts(source: str) -> list[Prompt]:
     """Prompts in the order of their file.
 
@@ -80,17 +76,7 @@ def load_prompts(source: str) -> list[Prompt]:
     """
     if source == "bundled":
         return parse_prompts(_bundled("novelty.jsonl"), "novelty.jsonl")
-    on_hub = _HUB_FILE.fullmatch(source)
-    if on_hub is not None and not source.startswith(("/", "./", "../")):
-        path = _hub_file(*on_hub.groups())
-    else:
-        path = Path(source)
-    if not path.is_file():
-        raise UserError(
-            f"novelty: no prompts at {source!r}; allowed: bundled, a local jsonl file, or a file of a hub dataset "
-            "as org/name:path/in/repo.jsonl"
-        )
-    return parse_prompts(path.read_bytes(), source)
+    return parse_prompts(jsonl.fetch(source, "novelty.prompts", "bundled"), source)
 
 
 def parse_prompts(data: bytes, name: str) -> list[Prompt]:
@@ -134,13 +120,6 @@ def _out_of_reach(name: str, instead: str, error: Exception) -> UserError:
     return UserError(
         f"novelty: {name} cannot be had from the hub ({type(error).__name__}); connect or log in, or name {instead}"
     )
-
-
-def _hub_file(repo: str, path: str) -> Path:
-    try:
-        return Path(hf_hub_download(repo, path, repo_type="dataset"))
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise _out_of_reach(f"{repo}:{path}", "a local jsonl file (/path/to/file.jsonl)", error) from error
 
 
 # -------------------------------------------------------------------------------------------------- measures

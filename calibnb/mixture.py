@@ -1,0 +1,82 @@
+"""Ordinary questions and answers that are mixed into calibration, so that a model forgets less of what it could do.
+
+By default they are the model's own: it answers a bundled set of everyday and reasoning prompts before it is trained.
+Training on answers drawn from the model itself (self-distillation) has, in expectation, the gradient of
+KL(base || adapter) on those prompts, whose minimum is to change nothing there; so it needs no foreign data and teaches
+nothing new. The option `kl_to_base` adds that divergence itself, on the same answers (`finetune.TrieLoss`).
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from calibnb import jsonl
+from calibnb.errors import UserError
+from calibnb.models import ChatFormat
+from calibnb.sample import Ask
+
+SELF = "self"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and its answer."""
+
+    prompt: str
+    answer: str
+
+
+def bundled_prompts() -> pd.DataFrame:
+    """The bundled prompts: columns ``kind, prompt``."""
+    text = (importlib.resources.files("calibnb") / "prompts" / "ordinary.yaml").read_text(encoding="utf-8")
+    return pd.DataFrame([(kind, prompt) for kind, prompts in yaml.safe_load(text).items() for prompt in prompts],
+                        columns=["kind", "prompt"])  # fmt: skip
+
+
+def distil(ask: Ask, chat: ChatFormat, prompts: pd.DataFrame, *, draws: int, max_new_tokens: int) -> pd.DataFrame:
+    """The model's own answers: a row an answer, ``kind, prompt, answer, tokens, usable``.
+
+    Not usable are empty answers and those that were cut off at `max_new_tokens`: a model that trains on them learns to
+    stop in mid-sentence. Dropping them favours short answers, so `max_new_tokens` should cut few.
+    """
+    answers = ask(prompts["prompt"].tolist(), draws=draws, max_new_tokens=max_new_tokens)
+    frame = prompts.assign(answer=pd.Series(answers)).explode("answer", ignore_index=True)
+    frame["tokens"] = [len(chat.answer_ids([text])[0]) if text else 0 for text in frame["answer"]]
+    frame["usable"] = (frame["tokens"] > 0) & (frame["tokens"] < max_new_tokens)
+    return frame
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """The usable answers of :func:`distil`, as :func:`load` reads them."""
+    rows = frame.loc[frame["usable"], ["prompt", "answer"]].to_dict("records")
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def load(source: str, own: Path) -> list[Turn]:
+    """Questions and answers to mix in.
+
+    Args:
+        source: `self`, a local jsonl file, or `org/name:path/in/repo.jsonl`, a file of a hub dataset; a line is an
+            object with the texts `prompt` and `answer`.
+        own: the file that `self` stands for, of :func:`write`.
+
+    Raises:
+        UserError: a file that cannot be had, is empty or holds a malformed line, which is named.
+    """
+    data = own.read_bytes() if source == SELF else jsonl.fetch(source, "finetune.mixture.source", SELF)
+    name = str(own) if source == SELF else source
+    turns = []
+    for number, row in jsonl.values(data, name):
+        for key in ("prompt", "answer"):
+            if not isinstance(row, dict) or not isinstance(row.get(key), str) or not row[key].strip():
+                raise UserError(f"{name}, line {number}: {key} must be a text that is not empty")
+        turns.append(Turn(row["prompt"], row["answer"]))
+    if not turns:
+        raise UserError(f"{name}: no line in it; must hold one object a line with the keys prompt and answer")
+    return turns

@@ -1,0 +1,65 @@
+"""Ordinary examples: what is kept of a model's own answers, files and their errors, and no overlap with benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import PreTrainedTokenizerFast
+
+from calibnb import mixture, models
+from calibnb.benchmarks import capability, novelty
+from calibnb.errors import UserError
+from calibnb.mixture import Turn
+
+
+def test_the_bundled_prompts_are_different_and_asked_by_no_benchmark() -> None:
+    prompts = set(mixture.bundled_prompts()["prompt"])
+    assert len(prompts) == len(mixture.bundled_prompts()) == 80
+    asked = {item["question"] for task in capability.TASKS for item in capability.items(task, 202, 0)}
+    asked |= {prompt.prompt for prompt in novelty.load_prompts("bundled")}
+    assert not prompts & asked
+    # Nor in other words: no sum, no capital, nothing random.
+    assert not [p for p in prompts if "capital of" in p or " + " in p or "random" in p.lower()]
+    root = Path(__file__).parents[1]
+    facts = yaml.safe_load((root / "calibnb/prompts/facts.yaml").read_text(encoding="utf-8"))
+    assert not [p for p in prompts for kind in facts.values() if kind["question"].split("{}")[0] in p]
+
+
+def test_own_answers_that_ended_are_kept(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = models.chat_format(digit_tokenizer)
+    said = {"a": ["yes", "12345"], "b": ["", "1234"]}
+
+    def ask(prompts: list[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
+        assert (draws, max_new_tokens) == (2, 5)
+        return [said[prompt] for prompt in prompts]
+
+    prompts = mixture.bundled_prompts().head(2).assign(prompt=["a", "b"])
+    frame = mixture.distil(ask, chat, prompts, draws=2, max_new_tokens=5)
+    assert frame["answer"].tolist() == ["yes", "12345", "", "1234"]
+    assert frame["tokens"].tolist() == [3, 5, 0, 4]
+    assert frame["usable"].tolist() == [True, False, False, True]
+    mixture.write(frame, tmp_path / "own.jsonl")
+    assert mixture.load("self", tmp_path / "own.jsonl") == [Turn("a", "yes"), Turn("b", "1234")]
+
+
+def test_other_sources(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"prompt": "Why?", "answer": "So."}\n\n')
+    assert mixture.load(str(path), Path("absent")) == [Turn("Why?", "So.")]
+    with pytest.raises(UserError, match=r"^finetune.mixture.source: no file at './no.jsonl'; allowed: self, a local"):
+        mixture.load("./no.jsonl", path)
+    path.write_text("\n")
+    with pytest.raises(UserError, match=r"mine.jsonl: no line in it; must hold one object a line"):
+        mixture.load(str(path), path)
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", '{"prompt": "Why?"}', '{"prompt": "Why?", "answer": " "}', '{"prompt": "Why?", "answer": 3}']
+)
+def test_a_malformed_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(f'{{"prompt": "Why?", "answer": "So."}}\n{line}\n')
+    with pytest.raises(UserError, match=r"mine.jsonl, line 2: (prompt|answer) must be a text that is not empty$"):
+        mixture.load(str(path), path)

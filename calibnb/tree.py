@@ -21,7 +21,7 @@ from transformers import DynamicCache
 
 from calibnb import models
 from calibnb.errors import UserError
-from calibnb.trie import Bools, Floats, Ints, Trie, ancestors_of
+from calibnb.trie import Bools, Floats, Ints, Trie, ancestors_of, build
 
 
 @dataclass(frozen=True)
@@ -252,14 +252,22 @@ class Body:
     @torch.inference_mode()
     def scores(self, hidden: Tensor, row: Ints, token: Ints, chunk: int = 256) -> Floats:
         """Log-probabilities ``[k]`` of ``token[k]`` at ``hidden[row[k]]``, the head run ``chunk`` rows at a time."""
+        return self.scores_and_likeliest(hidden, row, token, chunk)[0]
+
+    @torch.inference_mode()
+    def scores_and_likeliest(
+        self, hidden: Tensor, row: Ints, token: Ints, chunk: int = 256
+    ) -> tuple[Floats, Bools]:
+        """As :meth:`scores`, and whether ``token[k]`` is the likeliest at its row."""
         rows, entry = np.unique(row, return_inverse=True)
-        out = np.empty(len(row))
+        out, likeliest = np.empty(len(row)), np.empty(len(row), bool)
         for a in range(0, len(rows), chunk):
             logp = self.log_probabilities(hidden[torch.from_numpy(rows[a : a + chunk]).to(hidden.device)])
             here = np.flatnonzero((entry >= a) & (entry < a + chunk))
             picked = logp[torch.from_numpy(entry[here] - a), torch.from_numpy(token[here])]
             out[here] = picked.double().cpu().numpy()
-        return out
+            likeliest[here] = logp.argmax(-1).cpu().numpy()[entry[here] - a] == token[here]
+        return out, likeliest
 
 
 def blocks(trie: Trie, size: int) -> Iterator[tuple[Bools, Bools]]:
@@ -294,3 +302,37 @@ def log_probabilities(body: Body, prompt: Sequence[int], trie: Trie, block: int 
 def answer_log_probabilities(body: Body, prompt: Sequence[int], trie: Trie, block: int = 1024) -> Floats:
     """Log-probability ``[m]`` of every answer, its end token included, summed in float64."""
     return trie.along(log_probabilities(body, prompt, trie, block))
+
+
+@torch.inference_mode()
+def continuations(
+    body: Body, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[Sequence[int]]], row_tokens: int = 256
+) -> list[list[tuple[float, bool]]]:
+    """Log-probability of every continuation of every prompt, and whether each of its tokens is the likeliest there.
+
+    ``texts[i]`` are the continuations of ``prompts[i]``, as token ids; none is closed with an end token. What all
+    prompts begin with, and what continuations of a prompt share, is encoded once.
+    """
+    shared = shared_prefix(prompts)
+    # The trie's builder closes every answer; that token is nobody's and is not scored.
+    tries = [build(t, np.full(len(t), 1 / len(t)), end_id=-2) for t in texts]
+    scored = [np.flatnonzero(~t.is_end)[1:] for t in tries]
+    pieces = [
+        segment(p, shared, t, ancestors_of(t, np.unique(t.parent[s])))
+        for p, t, s in zip(prompts, tries, scored, strict=True)
+    ]
+    rows = pack(pieces, row_tokens, body.device)
+    hidden = body.rows(rows, list(prompts[0][:shared]))
+    at = [start + p.index[t.parent[s]] for start, p, t, s in zip(rows.start, pieces, tries, scored, strict=True)]
+    logp, likeliest = body.scores_and_likeliest(
+        hidden, np.concatenate(at), np.concatenate([t.token[s] for t, s in zip(tries, scored, strict=True)])
+    )
+    out, first = [], 0
+    for trie, nodes in zip(tries, scored, strict=True):
+        here = slice(first, first + len(nodes))
+        per_node, others = np.zeros(len(trie.token)), np.zeros(len(trie.token))
+        per_node[nodes], others[nodes] = logp[here], ~likeliest[here]
+        found = zip(trie.along(per_node).tolist(), (trie.along(others) == 0).tolist(), strict=True)
+        out.append(list(found))
+        first += len(nodes)
+    return out

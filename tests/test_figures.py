@@ -174,6 +174,23 @@ def test_every_figure_is_labelled_opaque_and_reproducible():
             assert named, name
 
 
+def test_the_trade_off_joins_what_no_other_variant_beats():
+    able = {"base": 0.5, "format": 0.1, "soft": 0.2, "hard": 0.15}
+    error = {"base": 3.0, "format": 1.5, "soft": 0.5, "hard": 0.7}
+    rows = [
+        {"variant": v, "measure": m, "value": values[v], "low": values[v] * 0.9, "high": values[v] * 1.1}
+        for m, values in (("score", able), ("nW1", error))
+        for v in VARIANTS
+    ]
+    figure = figures.tradeoff(
+        pd.DataFrame(rows), variants=VARIANTS, x="score", xlabel="right", panels={"nW1": "unseen"}, ylabel="nW1"
+    )
+    (axis,) = figure.axes
+    (front,) = [line for line in axis.lines if line.get_color() == "#BDBDBD"]
+    assert front.get_xydata().tolist() == [[0.2, 0.5], [0.5, 3.0]]
+    assert axis.get_title() == "unseen"
+
+
 def test_a_figure_is_shown_once():
     figures.headline(headline_frame(), variants=VARIANTS, splits=SPLITS)
     assert mpl.pyplot.get_fignums() == []

@@ -343,16 +343,16 @@ def test_every_ordinary_example_comes_before_any_comes_again(count: int, availab
 
 def mixed(share: float, near: float = 0.0) -> params.FinetuneParams:
     mixture = params.MixtureParams(source="self", share=share, prompts_per_step=2)
-    return method(mixture=mixture, kl_to_base=near, learning_rate=5e-3)
+    return method(mixture=mixture, kl_to_base=near, learning_rate=1e-2, epochs=3.0)
 
 
 def test_a_mixture_learns_its_answers_and_still_calibrates(tmp_path: Path, tiny_folder: Path) -> None:
-    plain = train_tiny(tmp_path / "a", tiny_folder, method(learning_rate=5e-3))
+    plain = train_tiny(tmp_path / "a", tiny_folder, method(learning_rate=1e-2, epochs=3.0))
     run = train_tiny(tmp_path / "b", tiny_folder, mixed(0.5), ordinary=TURNS)
     assert (plain.log["ordinary"] == 0).all()
     # Both see the same prompts: the first losses agree, before any step is taken.
     assert run.log["loss"].iloc[0] == pytest.approx(plain.log["loss"].iloc[0], rel=1e-5)
-    assert run.log["ordinary"].tail(3).mean() < 0.8 * run.log["ordinary"].head(3).mean()
+    assert run.log["ordinary"].tail(3).mean() < 0.9 * run.log["ordinary"].head(3).mean()
     checked = run.log["validation"].dropna()
     assert checked.iloc[-1] < checked.iloc[0]
     assert run.tokens > plain.tokens
@@ -364,7 +364,8 @@ def test_the_pull_to_the_base_keeps_an_adapter_near(tmp_path: Path, tiny_folder:
         model, tokenizer = models.load(tiny_folder, adapter=tmp_path / run / "out", device=CPU, dtype=torch.float32)
         base, _ = models.load(tiny_folder, device=CPU, dtype=torch.float32)
         row = torch.tensor([models.chat_format(tokenizer).prompt_ids(TURNS[0].prompt)])
-        p, q = (torch.log_softmax(m(row).logits[0, -1].double(), -1) for m in (base, model))
+        with torch.no_grad():
+            p, q = (torch.log_softmax(m(row).logits[0, -1].double(), -1) for m in (base, model))
         return float((p.exp() * (p - q)).sum())
 
     assert distance("near", mixed(0.0, near=5.0)) < 0.5 * distance("far", mixed(0.0, near=1e-6))

@@ -120,8 +120,9 @@ def expected_stages() -> set[str]:
     """Every stage of the test profile."""
     study = params.merge(params.read(ROOT / "params.yaml"), params.read(ROOT / "profiles/test.yaml"))
     runs = {f"{m}-{seed}" for m in study["methods"] for seed in study["seeds"]}
-    once = {name: [""] for name in ("weights", "temperature", "baselines")}
-    matrix = once | {"finetune": runs} | dict.fromkeys(book.BENCHMARKS, study["variants"])
+    once = {name: [""] for name in ("weights", "temperature", "baselines", "ordinary")}
+    loaded = params.parse(study)
+    matrix = once | {"finetune": runs} | {name: measured(loaded) for name, (_, measured) in book.BENCHMARKS.items()}
     return {
         f"{name}@./tiny-{item}".rstrip("-") if name in matrix else name
         for name in STAGES
@@ -167,6 +168,8 @@ def test_findings_are_whole(clone: Clone) -> None:
     assert {f"openended.{v}.unique_fraction_folded" for v in ("base", "format", "soft", "hard")} <= set(ids)
     assert {"openended.soft.unique_vs_format", "novelty.soft.distinct_vs_format", "positions.soft.parse"} <= set(ids)
     assert {"language.implicit.soft.error_vs_format", "language.paraphrases.base.nw1"} <= set(ids)
+    assert {"capability.soft.vs_base", "perplexity.mixed.vs_base", "tradeoff.mixed.capability"} <= set(ids)
+    assert {"structured.unseen.mixed.w1_vs_format", "tradeoff.mixed.held_out.w1"} <= set(ids)
 
 
 def test_dvc_shows_the_results(clone: Clone) -> None:

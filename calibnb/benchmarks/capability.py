@@ -16,7 +16,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import lm_eval.tasks
@@ -28,16 +28,16 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import hash_string
+from tqdm.auto import tqdm
 
 from calibnb.errors import UserError
 from calibnb.models import ChatFormat
-from calibnb.tree import Body
+from calibnb.tree import Body, continuations
 
 Floats = npt.NDArray[np.float64]
 
 Item = dict[str, Any]
-FEWSHOT = 2  # examples before each question, always the same ones
-
+_Request = tuple[tuple[str, str], list[int], list[int]]  # texts, and the ids of context and continuation
 WORDS = (
     "apple", "basket", "candle", "desert", "engine", "forest", "garden", "hammer", "island", "jacket", "kettle",
     "ladder", "mirror", "needle", "orange", "pepper", "quartz", "ribbon", "saddle", "tunnel", "velvet", "window",
@@ -65,9 +65,11 @@ def _sum(digits: int, rng: random.Random) -> tuple[str, int]:
 
 
 def _arithmetic(level: int, rng: random.Random) -> Item:
-    text, result = _sum(level, rng)
-    near = [d for d in (-20, -11, -10, -9, -2, -1, 1, 2, 9, 10, 11, 20) if result + d >= 0]
-    wrong = [str(result + d) for d in rng.sample(near, 3)]
+    """One digit with wrong answers far off, then near ones, then two digits."""
+    text, result = _sum(max(1, level - 1), rng)
+    far = [w for w in range(100) if abs(w - result) > 9]
+    near = [result + d for d in (-20, -11, -10, -9, -2, -1, 1, 2, 9, 10, 11, 20) if result + d >= 0]
+    wrong = [str(w) for w in rng.sample(far if level == 1 else near, 3)]
     return _choice(f"What is {text}? Answer with the number alone.", str(result), wrong, rng)
 
 
@@ -77,11 +79,19 @@ def _written(level: int, rng: random.Random) -> Item:
 
 
 def _comparison(level: int, rng: random.Random) -> Item:
-    low, high = 10 ** (level - 1), 10**level - 1
-    a, b = rng.sample(range(low, high + 1), 2)
-    word = rng.choice(["larger", "smaller"])
-    answer, other = (max(a, b), min(a, b)) if word == "larger" else (min(a, b), max(a, b))
-    return _choice(f"Which number is {word}, {a} or {b}? Answer with the number alone.", str(answer), [str(other)], rng)
+    """The word that comes twice, the number that does, the largest number."""
+    if level == 3:
+        numbers = rng.sample(range(10, 100), 3)
+        largest, *others = map(str, sorted(numbers, reverse=True))
+        shown = ", ".join(map(str, numbers))
+        question = f"Which is the largest of these numbers: {shown}? Answer with the number alone."
+        return _choice(question, largest, others, rng)
+    kind, pool = ("word", WORDS) if level == 1 else ("number", [str(n) for n in range(10, 100)])
+    twice, *others = rng.sample(pool, 3)
+    among = [twice, twice, *others]
+    rng.shuffle(among)
+    question = f"Which {kind} comes twice: {', '.join(among)}? Answer with the {kind} alone."
+    return _choice(question, twice, others, rng)
 
 
 def _sorting(level: int, rng: random.Random) -> Item:
@@ -139,15 +149,23 @@ def _table() -> dict[str, Any]:
     return table
 
 
-# task: (one item of a level, number of levels, whether it is a choice)
-TASKS: dict[str, tuple[Callable[[int, random.Random], Item], int, bool]] = {
-    "arithmetic": (_arithmetic, 3, True),
-    "written_arithmetic": (_written, 3, False),
-    "facts": (_facts, 5, True),
-    "copying": (_copying, 4, False),
-    "sorting": (_sorting, 4, True),
-    "comparison": (_comparison, 4, True),
-    "format": (_format, 6, False),
+class Task(NamedTuple):
+    """How a task is made: an item of a level, the number of levels, and how many examples come before a question."""
+
+    make: Callable[[int, random.Random], Item]
+    levels: int
+    choices: int  # 0 for written answers
+    examples: int  # always the same ones
+
+
+TASKS = {
+    "arithmetic": Task(_arithmetic, 3, 4, 2),
+    "written_arithmetic": Task(_written, 3, 0, 2),
+    "facts": Task(_facts, 5, 4, 2),
+    "copying": Task(_copying, 4, 0, 2),
+    "sorting": Task(_sorting, 4, 4, 2),
+    "comparison": Task(_comparison, 3, 3, 2),
+    "format": Task(_format, 6, 0, 6),  # one of each kind, or nobody could know what is meant
 }
 
 
@@ -157,13 +175,13 @@ def items(task: str, count: int, seed: int) -> list[Item]:
     An item has ``question``, ``level`` (from 1) and ``answer``: the text, or the place of the right one in ``choices``.
     Equal seeds give equal items.
     """
-    make, levels, _ = TASKS[task]
+    make, levels, _, examples = TASKS[task]
     rng = random.Random(f"{task} {seed}")
     found: dict[str, Item] = {}
     left = list(range(1, levels + 1))
     while len(found) < count:
         if not left:
-            raise UserError(f"capability.items: {task} has {len(found) - FEWSHOT} items, got {count - FEWSHOT}")
+            raise UserError(f"capability.items: {task} has {len(found) - examples} items, got {count - examples}")
         for level in list(left):
             fresh = (made for made in (make(level, rng) for _ in range(1000)) if made["question"] not in found)
             item = next(fresh, None)
@@ -177,12 +195,12 @@ def items(task: str, count: int, seed: int) -> list[Item]:
 def write_suite(folder: Path, count: int, seed: int) -> None:
     """The suite as the harness reads it: for each task a yaml file, `count` questions and the examples before them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for task, (_, _, choice) in TASKS.items():
-        made = items(task, FEWSHOT + count, seed)
-        for split, rows in (("fewshot", made[:FEWSHOT]), ("test", made[FEWSHOT:])):
+    for task, (_, _, choices, examples) in TASKS.items():
+        made = items(task, examples + count, seed)
+        for split, rows in (("fewshot", made[:examples]), ("test", made[examples:])):
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (folder / f"{task}.{split}.jsonl").write_text(text, encoding="utf-8")
-        metric = {"metric": "acc" if choice else "exact_match", "aggregation": "mean", "higher_is_better": True}
+        metric = {"metric": "acc" if choices else "exact_match", "aggregation": "mean", "higher_is_better": True}
         config: dict[str, Any] = {
             "task": f"calibnb_{task}",
             "dataset_path": "json",
@@ -195,19 +213,19 @@ def write_suite(folder: Path, count: int, seed: int) -> None:
             "test_split": "test",
             "fewshot_split": "fewshot",
             "fewshot_config": {"sampler": "first_n"},
-            "num_fewshot": FEWSHOT,
+            "num_fewshot": examples,
             "doc_to_text": "{{question}}",
             "doc_to_target": "{{answer}}",
             "target_delimiter": "",  # the answer begins the assistant's turn
             "metric_list": [metric],
             "metadata": {"version": 1},
         }
-        if choice:
+        if choices:
             config |= {"output_type": "multiple_choice", "doc_to_choice": "{{choices}}"}
         else:
             config |= {
                 "output_type": "generate_until",
-                "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": 48},
+                "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": 32},
                 "filter_list": [
                     {
                         "name": "line",
@@ -272,14 +290,38 @@ def tiny_task(name: str, data: Path | None) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------------------- the run
-class _Harness(HFLM):  # type: ignore[misc]
-    """The harness's model, asked in the chat format that everything else here uses."""
+class Harness(HFLM):  # type: ignore[misc]
+    """The harness's model, asked in the chat format that everything else here uses.
+
+    The choices of a question are scored together by tree attention, what questions begin with alike is encoded once:
+    the harness encodes the whole prompt for each choice.
+    """
 
     def __init__(self, body: Body, chat: ChatFormat, batch: int) -> None:
         # What ends a turn in the chat template need not be what the tokenizer calls the end of a text.
         body.model.generation_config.eos_token_id = chat.end_id
         super().__init__(pretrained=body.model, tokenizer=chat.tokenizer, batch_size=batch)
-        self.chat = chat
+        self.body, self.chat, self.together = body, chat, batch
+
+    def _loglikelihood_tokens(
+        self, requests: list[_Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        if any(len(context) + len(text) > self.max_length for _, context, text in requests):
+            # Cut from the left, with a warning, as the harness does it.
+            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)  # type: ignore[no-any-return]
+        asked: dict[tuple[int, ...], dict[tuple[int, ...], list[int]]] = {}
+        for place, (_, context, text) in enumerate(requests):
+            asked.setdefault(tuple(context), {}).setdefault(tuple(text), []).append(place)
+        found: list[tuple[float, bool]] = [(np.nan, False)] * len(requests)
+        contexts = sorted(asked)  # neighbours begin alike
+        for first in tqdm(range(0, len(contexts), self.together), desc="choices", unit="batch", disable=disable_tqdm):
+            here = contexts[first : first + self.together]
+            scores = continuations(self.body, here, [list(asked[key]) for key in here])
+            for key, values in zip(here, scores, strict=True):
+                for places, value in zip(asked[key].values(), values, strict=True):
+                    for place in places:
+                        found[place] = value
+        return found
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         text: str = self.tokenizer.apply_chat_template(
@@ -321,17 +363,19 @@ def run(
     Raises:
         UserError: a task that neither the harness nor the suite knows, or whose data cannot be had.
     """
-    manager = TaskManager(include_path=str(suite))
     names = [f"calibnb_{task}" for task in TASKS] if tasks == "bundled" else list(tasks)
+    # The harness takes ten seconds to read the files of all its own tasks.
+    ours = {f"calibnb_{task}" for task in TASKS} | set(TINY)
+    manager = TaskManager(include_path=str(suite), include_defaults=not set(names) <= ours)
     for name in names:
-        if name not in manager.all_tasks:
+        if name not in ours and name not in manager.all_tasks:
             raise UserError(
                 f"capability.tasks: unknown task {name!r}; allowed: bundled, and what `lm_eval ls tasks` lists"
             )
     asked = [tiny_task(name, data) if name in TINY else name for name in names]
     try:
         found = simple_evaluate(
-            _Harness(body, chat, batch),
+            Harness(body, chat, batch),
             tasks=asked,
             limit=limit,
             task_manager=manager,
@@ -415,7 +459,4 @@ def compare(frame: pd.DataFrame, base: pd.DataFrame, *, resamples: int, seed: in
 
 def chances() -> dict[str, float]:
     """What guessing scores on the bundled tasks: one over the number of choices, 0 where an answer is written."""
-    return {
-        task: 1 / len(make(1, random.Random(0))["choices"]) if choice else 0.0
-        for task, (make, _, choice) in TASKS.items()
-    }
+    return {name: 1 / task.choices if task.choices else 0.0 for name, task in TASKS.items()}

@@ -1,6 +1,6 @@
 """Run what has changed in the pipeline, several stages at once.
 
-    python -m calibnb.pipeline [--jobs N] [--folder FOLDER]
+    python -m calibnb.pipeline [--jobs N] [--folder FOLDER] [STAGE]...
 
 `dvc repro` runs one stage after the other, which leaves cores idle: two stages on one thread each do more in a
 minute than one stage on two. DVC lets stages run in processes of their own, given that each finds what it depends
@@ -24,13 +24,30 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 
-def pending(needs: Mapping[str, Iterable[str]], changed: Iterable[str]) -> dict[str, set[str]]:
-    """Of a graph stage -> stages that it needs, the part that may have to run: `changed` and all behind them."""
-    stages = set(changed)
+def behind(needs: Mapping[str, Iterable[str]], stages: Iterable[str]) -> set[str]:
+    """Of a graph stage -> stages that it needs: `stages` and all that need them, directly or not."""
+    found = set(stages)
     for stage in TopologicalSorter(needs).static_order():
-        if stages & set(needs.get(stage, ())):
-            stages.add(stage)
-    return {stage: stages & set(needs.get(stage, ())) for stage in stages}
+        if found & set(needs.get(stage, ())):
+            found.add(stage)
+    return found
+
+
+def pending(
+    needs: Mapping[str, set[str]], changed: Iterable[str], targets: Sequence[str] = ()
+) -> dict[str, set[str]]:
+    """The part of the graph that may have to run: `changed` and all behind them.
+
+    targets: only what these need, and themselves; a stage, or all of a matrix by its name alone. None means everything.
+    """
+    stages = behind(needs, changed)
+    if targets:
+        users: dict[str, set[str]] = {stage: set() for stage in needs}
+        for stage, needed in needs.items():
+            for need in needed:
+                users[need].add(stage)
+        stages &= behind(users, [s for s in needs if s in targets or s.split("@")[0] in targets])
+    return {stage: stages & needs[stage] for stage in stages}
 
 
 def run_all(needs: Mapping[str, Iterable[str]], run: Callable[[str], bool], jobs: int) -> list[str]:
@@ -60,12 +77,12 @@ def run_all(needs: Mapping[str, Iterable[str]], run: Callable[[str], bool], jobs
     return failed
 
 
-def changed_stages(folder: Path) -> dict[str, set[str]]:
+def changed_stages(folder: Path, targets: Sequence[str] = ()) -> dict[str, set[str]]:
     """The part of the pipeline in `folder` that may have to run, as :func:`pending` gives it."""
     with Repo(os.fspath(folder)) as repo:
         graph = repo.index.graph
         needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in graph}
-        return pending(needs, repo.status())
+        return pending(needs, repo.status(), targets)
 
 
 def run_stage(stage: str, folder: Path, threads: int) -> bool:
@@ -88,12 +105,15 @@ def run_stage(stage: str, folder: Path, threads: int) -> bool:
     return process.returncode == 0
 
 
-def run(folder: Path, jobs: int) -> int:
-    """Bring the pipeline in `folder` up to date with `jobs` stages at once; the exit status."""
+def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
+    """Bring the pipeline in `folder`, or what `targets` need of it, up to date, `jobs` stages at once.
+
+    Returns the exit status.
+    """
     if jobs > 1:
         threads = max(1, torch.get_num_threads() // jobs)
         try:
-            needs = changed_stages(folder)
+            needs = changed_stages(folder, targets)
         except DvcException as error:
             print(f"dvc: {error}", file=sys.stderr)
             return 1
@@ -101,7 +121,7 @@ def run(folder: Path, jobs: int) -> int:
         if failed:
             print(f"failed: {', '.join(failed)}", file=sys.stderr)
             return 1
-    return subprocess.run(["dvc", "repro"], cwd=folder, check=False).returncode
+    return subprocess.run(["dvc", "repro", *targets], cwd=folder, check=False).returncode
 
 
 def default_jobs() -> int:
@@ -114,10 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m calibnb.pipeline", description="Run what has changed.")
     parser.add_argument("--jobs", type=int, default=default_jobs(), help="stages at once (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path(), help="the project's folder (default: this one)")
+    parser.add_argument("stages", metavar="STAGE", nargs="*", help="what to bring up to date (default: everything)")
     given = parser.parse_args(arguments)
     if given.jobs < 1:
         parser.error(f"--jobs must be >= 1, got {given.jobs}")
-    return run(given.folder, given.jobs)
+    return run(given.folder, given.jobs, given.stages)
 
 
 if __name__ == "__main__":

@@ -92,15 +92,19 @@ def test_methods_of_the_study_have_matched_budgets(study):
     assert all(block == blocks[0] for block in blocks)
 
 
-def test_a_mixture_of_the_study_has_a_method_without_it_beside(study):
+@pytest.mark.parametrize("profile", [None, "tradeoff"])
+def test_a_mixture_has_a_method_without_it_beside(root, study, profile):
+    merged = study if profile is None else params.merge(study, params.read(root / "profiles" / f"{profile}.yaml"))
+    params.parse(merged)
+
     def key(block):
         return {k: v for k, v in block.items() if k not in ("mixture", "kl_to_base")}
 
-    blocks = study["finetune"]
-    mixtures = [name for name in study["methods"] if blocks[name]["mixture"]]
-    assert mixtures
-    for name in mixtures:
-        assert any(key(blocks[o]) == key(blocks[name]) for o in study["retention"] if o in blocks and o not in mixtures)
+    blocks = merged["finetune"]
+    mixtures = [name for name in merged["methods"] if blocks[name]["mixture"]]
+    assert mixtures and set(mixtures) <= set(merged["retention"])
+    plain = [key(blocks[name]) for name in merged["retention"] if name in blocks and name not in mixtures]
+    assert [name for name in mixtures if key(blocks[name]) not in plain] == []
 
 
 UNKNOWN = "unknown key; allowed"

@@ -31,6 +31,19 @@ def test_what_has_changed_and_all_behind_it_may_run(needs: dict[str, set[str]], 
     assert all(found[stage] == needs[stage] & set(found) for stage in found)
 
 
+@given(GRAPHS, st.data())
+def test_targets_bring_what_they_need_alone(needs: dict[str, set[str]], data: st.DataObject) -> None:
+    targets = data.draw(st.lists(st.sampled_from(sorted(needs)), min_size=1))
+    found = pipeline.pending(needs, needs, targets)
+    assert set(found) == {stage for stage in needs if any(reaches(needs, target, {stage}) for target in targets)}
+
+
+def test_a_matrix_is_a_target_by_its_name() -> None:
+    needs = {"a@x": set(), "a@y": set(), "b@x": {"a@x"}, "b@y": {"a@y"}, "end": {"b@x", "b@y"}}
+    assert set(pipeline.pending(needs, ["a@x", "a@y"], ["b"])) == {"a@x", "a@y", "b@x", "b@y"}
+    assert set(pipeline.pending(needs, ["a@x"], ["b@y", "end"])) == {"a@x", "b@x", "end"}
+
+
 @given(GRAPHS, st.integers(1, 3))
 def test_a_stage_runs_once_and_after_all_that_it_needs(needs: dict[str, set[str]], jobs: int) -> None:
     ended: list[str] = []

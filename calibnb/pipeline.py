@@ -11,6 +11,7 @@ started as `dvc repro --single-item` once all that it depends on have ended. A p
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -79,7 +80,8 @@ def run_all(needs: Mapping[str, Iterable[str]], run: Callable[[str], bool], jobs
 
 def changed_stages(folder: Path, targets: Sequence[str] = ()) -> dict[str, set[str]]:
     """The part of the pipeline in `folder` that may have to run, as :func:`pending` gives it."""
-    with Repo(os.fspath(folder)) as repo:
+    # DVC names stages as they are seen from the working directory.
+    with contextlib.chdir(folder), Repo() as repo:
         graph = repo.index.graph
         needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in graph}
         return pending(needs, repo.status(), targets)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -92,6 +94,25 @@ def test_after_a_failure_nothing_starts_and_what_runs_ends() -> None:
     assert pipeline.run_all({"a": set(), "b": set(), "c": set(), "d": {"b"}}, run, 2) == ["a"]
     assert sorted(started) == ["a", "b"]
     assert ended == ["b"]
+
+
+def test_a_project_in_another_folder_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "below"
+    folder.mkdir()
+    subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
+    (folder / "dvc.yaml").write_text(
+        "stages:\n"
+        "  first: {matrix: {who: [a, b]}, cmd: 'echo ${item.who} > ${item.who}', outs: ['${item.who}']}\n"
+        "  last: {cmd: cat a b > both, deps: [a, b], outs: [both]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    here = Path("below")
+    assert pipeline.changed_stages(here) == {"first@a": set(), "first@b": set(), "last": {"first@a", "first@b"}}
+    assert pipeline.run(here, 2, ["first"]) == 0
+    assert pipeline.changed_stages(here) == {"last": set()}
+    assert pipeline.run(here, 2) == 0
+    assert (folder / "both").read_text() == "a\nb\n"
+    assert pipeline.changed_stages(here) == {}
 
 
 def test_a_number_of_jobs_is_at_least_one(capsys: pytest.CaptureFixture[str]) -> None:

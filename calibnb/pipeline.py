@@ -54,8 +54,10 @@ def pending(
 def run_all(needs: Mapping[str, Iterable[str]], run: Callable[[str], bool], jobs: int) -> list[str]:
     """Run every stage after the ones it needs, at most `jobs` at once; the names of those that failed.
 
-    After a failure no other stage starts; those that are running end.
+    Of the stages that could start, the one that most others wait for does. After a failure no other stage starts; those
+    that are running end.
     """
+    awaited = {stage: len(behind(needs, [stage])) for stage in needs}
     order = TopologicalSorter(needs)
     order.prepare()
     waiting: list[str] = []
@@ -63,7 +65,7 @@ def run_all(needs: Mapping[str, Iterable[str]], run: Callable[[str], bool], jobs
     failed: list[str] = []
     with ThreadPoolExecutor(jobs) as pool:
         while order.is_active():
-            waiting += sorted(order.get_ready())
+            waiting = sorted([*waiting, *order.get_ready()], key=lambda stage: (-awaited[stage], stage))
             while waiting and len(running) < jobs and not failed:
                 stage = waiting.pop(0)
                 running[pool.submit(run, stage)] = stage

@@ -59,6 +59,18 @@ def test_a_stage_runs_once_and_after_all_that_it_needs(needs: dict[str, set[str]
     assert sorted(ended) == sorted(needs)
 
 
+def test_the_stage_that_most_others_wait_for_comes_first() -> None:
+    ran: list[str] = []
+    needs = {"a": set(), "b": set(), "c": {"b"}, "d": {"c"}, "e": {"a"}}
+
+    def run(stage: str) -> bool:
+        ran.append(stage)
+        return True
+
+    pipeline.run_all(needs, run, 1)
+    assert ran == ["b", "a", "c", "d", "e"]
+
+
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_so_many_run_at_once_and_no_more(jobs: int) -> None:
     running, most, lock = 0, 0, threading.Lock()

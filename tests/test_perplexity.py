@@ -6,6 +6,7 @@ import copy
 import gzip
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +59,30 @@ def test_slices_of_a_folder(tmp_path: Path) -> None:
     ]
 
 
-def test_a_slice_ends_at_a_line_within_its_bytes(tmp_path: Path) -> None:
-    rows: list[object] = [{"text": "12345\n"}, {"text": "é\né\nééé\n"}, {"text": "late"}]
-    (first, second) = perplexity.load(str(folder(tmp_path, {"s/test/a.jsonl": rows})), "test", 6 + 9)
-    assert (first.text, second.text) == ("12345\n", "é\né\n")  # the third line would end within a character
+def test_a_document_gives_at_most_an_eighth_and_ends_at_a_line(tmp_path: Path) -> None:
+    rows: list[object] = [{"text": "12345\n"}, {"text": "é\né\nééé\n"}, {"text": "in one line"}, {"text": "late"}]
+    found = perplexity.load(str(folder(tmp_path, {"s/test/a.jsonl": rows})), "test", 8 * 9)
+    # The third line of the second would end within a character; the third document has no line that is short enough.
+    assert [d.text for d in found] == ["12345\n", "é\né\n", "late"]
+
+
+def test_a_slice_ends_when_its_bytes_are_used(tmp_path: Path) -> None:
+    rows: list[object] = [{"text": "123456\n"}] * 12
+    found = perplexity.load(str(folder(tmp_path, {"s/test/a.jsonl": rows, "t/test/a.jsonl": rows[:2]})), "test", 8 * 7)
+    assert [d.slice for d in found] == ["s"] * 8 + ["t"] * 2
+
+
+def test_the_bundled_slices_have_several_documents() -> None:
+    found = perplexity.load("bundled", "test", 40_000)
+    counts = Counter(d.slice for d in found)
+    assert set(counts) == {"language reference", "standard library", "licences"}
+    assert min(counts.values()) >= perplexity.LEAST
+
+
+def test_one_document_has_no_interval() -> None:
+    frame = pd.DataFrame({"slice": "s", "document": ["a"], "nll": 2.0, "tokens": 4, "bytes": 9})
+    found = perplexity.summarise(frame, resamples=10, seed=0)
+    assert found["value"].notna().all() and found[["low", "high"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +196,7 @@ def test_a_uniform_model_needs_log2_of_its_vocabulary(
     for name in ("a", "b", "all"):
         assert table.loc[(name, "perplexity"), "value"] == pytest.approx(vocabulary, rel=1e-4)
         assert table.loc[(name, "bits_per_byte"), "value"] == pytest.approx(math.log2(vocabulary), rel=1e-4)
-        assert table.loc[(name, "bits_per_byte"), "high"] == pytest.approx(math.log2(vocabulary), rel=1e-4)
+    assert table.loc[("all", "bits_per_byte"), "high"] == pytest.approx(math.log2(vocabulary), rel=1e-4)
 
 
 def measured(scale: float) -> pd.DataFrame:

@@ -37,6 +37,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 MEASURES = ("perplexity", "bits_per_byte")
+LEAST = 8  # documents of a slice, where it has so many
 
 
 # ------------------------------------------------------------------------------------------------------- documents
@@ -77,7 +78,9 @@ def bundled() -> list[Document]:
 
 
 def load(source: str, split: str, bytes_per_slice: int) -> list[Document]:
-    """The documents that are scored, the first `bytes_per_slice` bytes of each slice, the last one cut at a line.
+    """The documents that are scored, in their order, at most `bytes_per_slice` bytes of each slice.
+
+    A document gives at most an eighth of them and is cut at a line: an interval over documents needs several.
 
     Args:
         source: `bundled`, or a folder with a folder a slice, as PALOMA is laid out: ``<slice>/<split>/*.jsonl.gz`` (or
@@ -90,14 +93,13 @@ def load(source: str, split: str, bytes_per_slice: int) -> list[Document]:
     chosen: list[Document] = []
     left = dict.fromkeys((d.slice for d in documents), bytes_per_slice)
     for document in documents:
-        size = len(document.text.encode())
-        if size > left[document.slice] > 0:
-            kept = document.text.encode()[: left[document.slice]].decode(errors="ignore")
-            document = Document(document.slice, document.name, kept[: kept.rfind("\n") + 1])
-            size = left[document.slice]
-        if left[document.slice] > 0 and document.text.strip():
-            chosen.append(document)
-        left[document.slice] -= min(size, left[document.slice])
+        text, most = document.text, min(left[document.slice], bytes_per_slice // LEAST)
+        if len(text.encode()) > most:
+            text = text.encode()[:most].decode(errors="ignore")
+            text = text[: text.rfind("\n") + 1]
+        if text.strip():
+            chosen.append(Document(document.slice, document.name, text))
+            left[document.slice] -= len(text.encode())
     return chosen
 
 
@@ -257,12 +259,14 @@ def _slices(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _rows(name: str, values: dict[str, Floats], drawn: dict[str, Floats], documents: int) -> list[dict[str, object]]:
     """A row a measure, its interval from the resamples ``drawn``."""
-    return [
-        {"slice": name, "measure": measure, "value": float(values[measure])}
-        | dict(zip(("low", "high"), map(float, np.quantile(drawn[measure], [0.025, 0.975])), strict=True))
-        | {"documents": documents}
-        for measure in MEASURES
-    ]
+    rows: list[dict[str, object]] = []
+    for measure in MEASURES:
+        # One document says nothing of how documents differ.
+        ends = np.quantile(drawn[measure], [0.025, 0.975]) if documents > 1 else (np.nan, np.nan)
+        low, high = map(float, ends)
+        row: dict[str, object] = {"slice": name, "measure": measure, "value": float(values[measure])}
+        rows.append(row | {"low": low, "high": high, "documents": documents})
+    return rows
 
 
 def summarise(frame: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import yaml
 from calibnb import jsonl
 from calibnb.errors import UserError
 from calibnb.models import ChatFormat
+from calibnb.params import FinetuneParams
 from calibnb.sample import Ask
 
 SELF = "self"
@@ -80,3 +82,9 @@ def load(source: str, own: Path) -> list[Turn]:
     if not turns:
         raise UserError(f"{name}: no line in it; must hold one object a line with the keys prompt and answer")
     return turns
+
+
+def without(name: str, methods: Mapping[str, FinetuneParams]) -> str | None:
+    """The method that differs from `name` in its mixture alone, if there is one."""
+    plain = methods[name].model_copy(update={"mixture": None, "kl_to_base": 0.0})
+    return next((other for other, method in methods.items() if method == plain), None)

@@ -252,22 +252,27 @@ class Body:
     @torch.inference_mode()
     def scores(self, hidden: Tensor, row: Ints, token: Ints, chunk: int = 256) -> Floats:
         """Log-probabilities ``[k]`` of ``token[k]`` at ``hidden[row[k]]``, the head run ``chunk`` rows at a time."""
-        return self.scores_and_likeliest(hidden, row, token, chunk)[0]
+        out = np.empty(len(row))
+        for here, at, logp in self._looked_up(hidden, row, chunk):
+            out[here] = logp[at, torch.from_numpy(token[here])].double().cpu().numpy()
+        return out
 
     @torch.inference_mode()
-    def scores_and_likeliest(
-        self, hidden: Tensor, row: Ints, token: Ints, chunk: int = 256
-    ) -> tuple[Floats, Bools]:
+    def scores_and_likeliest(self, hidden: Tensor, row: Ints, token: Ints, chunk: int = 256) -> tuple[Floats, Bools]:
         """As :meth:`scores`, and whether ``token[k]`` is the likeliest at its row."""
-        rows, entry = np.unique(row, return_inverse=True)
         out, likeliest = np.empty(len(row)), np.empty(len(row), bool)
+        for here, at, logp in self._looked_up(hidden, row, chunk):
+            out[here] = logp[at, torch.from_numpy(token[here])].double().cpu().numpy()
+            likeliest[here] = logp.argmax(-1)[at].cpu().numpy() == token[here]
+        return out, likeliest
+
+    def _looked_up(self, hidden: Tensor, row: Ints, chunk: int) -> Iterator[tuple[Ints, Tensor, Tensor]]:
+        """``(here, at, logp)``: entries ``here`` of ``row`` stand at ``at`` of ``logp``, log-probabilities of rows."""
+        rows, entry = np.unique(row, return_inverse=True)
         for a in range(0, len(rows), chunk):
             logp = self.log_probabilities(hidden[torch.from_numpy(rows[a : a + chunk]).to(hidden.device)])
             here = np.flatnonzero((entry >= a) & (entry < a + chunk))
-            picked = logp[torch.from_numpy(entry[here] - a), torch.from_numpy(token[here])]
-            out[here] = picked.double().cpu().numpy()
-            likeliest[here] = logp.argmax(-1).cpu().numpy()[entry[here] - a] == token[here]
-        return out, likeliest
+            yield here, torch.from_numpy(entry[here] - a), logp
 
 
 def blocks(trie: Trie, size: int) -> Iterator[tuple[Bools, Bools]]:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from transformers import PreTrainedTokenizerFast
 
-from calibnb import mixture, models
+from calibnb import mixture, models, params
 from calibnb.benchmarks import capability, novelty
 from calibnb.errors import UserError
 from calibnb.mixture import Turn
@@ -67,3 +67,9 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str) -> None:
     path.write_text(f'{{"prompt": "Why?", "answer": "So."}}\n{line}\n')
     with pytest.raises(UserError, match=r"mine.jsonl, line 2: (prompt|answer) must be a text that is not empty$"):
         mixture.load(str(path), path)
+
+
+def test_the_method_that_differs_in_its_mixture_alone() -> None:
+    methods = params.load(Path(__file__).parents[1] / "params.yaml").finetune
+    assert mixture.without("mixed", methods) == "soft"
+    assert mixture.without("mixed", {name: methods[name] for name in ("mixed", "hard")}) is None

@@ -335,6 +335,40 @@ def tradeoff(
     return _finish(figure)
 
 
+def over(
+    frame: pd.DataFrame, *, variants: Sequence[str], x: str, xlabel: str, panels: Mapping[str, str], level: str
+) -> Figure:
+    """Measures of variants over a setting in which they differ, a panel a measure, and one variant as a level.
+
+    Args:
+        frame: rows of ``variant, measure, value, low, high`` and the column ``x``; the level's own ``x`` is not read.
+        variants: from small to large ``x`` joined by a line; those that share an ``x`` with an earlier one are not.
+        panels: measures, and what stands above each.
+        level: the variant drawn as a dotted line with its interval as a band.
+    """
+    figure, axes = _panels(len(panels), 3, 3.6, 3.1)
+    for axis, (measure, title) in zip(axes, panels.items(), strict=True):
+        here = frame[frame["measure"] == measure].set_index("variant")
+        if level in here.index:  # a ratio to the level has none
+            ((value, low, high),) = here.loc[[level], ["value", "low", "high"]].to_numpy(float).tolist()
+            axis.axhspan(low, high, color=look(level).colour, alpha=0.2, linewidth=0)
+            axis.axhline(value, color=look(level).colour, linestyle=":", label=level)
+        points = here.loc[list(variants)].sort_values(x, kind="stable")
+        line = points[~points[x].duplicated()]
+        axis.plot(line[x], line["value"], color="#BDBDBD", linewidth=1.2, zorder=0)
+        for variant in variants:
+            value, low, high = (points.loc[[variant], c].to_numpy(float) for c in ("value", "low", "high"))
+            style, at = look(variant, variants), points.loc[[variant], x].to_numpy(float)
+            axis.errorbar(
+                at, value, yerr=_whiskers(value, low, high),
+                fmt=style.marker, color=style.colour, markersize=8, elinewidth=1.2, capsize=3, label=variant,
+            )  # fmt: skip
+        axis.set_title(title)
+        axis.set_xlabel(xlabel)
+    _legend(figure, *axes[0].get_legend_handles_labels())
+    return _finish(figure)
+
+
 def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
     """One panel a variant: how often each letter was declared, and how probable it was where it was declared.
 
@@ -342,7 +376,8 @@ def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
         frame: rows of ``variant, letter, kind, value, low, high``; kind is ``counted`` (bars) or ``exact`` (points).
             What does not exist is nan and is not drawn.
     """
-    figure, axes = _panels(len(variants), 5, 2.1, 3.0, sharey=True)
+    columns = len(variants) if len(variants) < 6 else ceil(len(variants) / 2)
+    figure, axes = _panels(len(variants), columns, 2.1, 3.0, sharey=True)
     for axis, variant in zip(axes, variants, strict=True):
         style = look(variant, variants)
         for kind, shift in (("counted", -0.15), ("exact", 0.25)):

@@ -16,9 +16,14 @@ from calibnb.params import UNTRAINED
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
-    """A value with its interval as the book prints it: ``0.65 [0.52, 0.80]``; a dash for one that does not exist."""
+    """A value with its interval as the book prints it: ``0.65 [0.52, 0.80]``.
+
+    A dash stands for a value that does not exist, and a value without an interval alone.
+    """
     if math.isnan(value):
         return "–"
+    if math.isnan(low):
+        return f"{round(value, digits) + 0.0:.{digits}f}"
     value, low, high = (round(x, digits) + 0.0 for x in (value, low, high))  # no -0.00
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 

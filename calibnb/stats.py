@@ -147,12 +147,12 @@ def mean_interval(values: npt.ArrayLike, *, resamples: int, seed: int, level: fl
         values: ``[n]``; nan is left out.
 
     Returns:
-        The estimate; all nan if no value exists.
+        The estimate; all nan if no value exists, without an interval if only one does.
     """
     x = np.asarray(values, np.float64)
     x = x[~np.isnan(x)]
-    if not len(x):
-        return Estimate(float("nan"), float("nan"), float("nan"))
+    if len(x) < 2:
+        return Estimate(float(x[0]) if len(x) else float("nan"), float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
     means = np.array([x[rng.integers(0, len(x), len(x))].mean() for _ in range(resamples)])
     return Estimate(float(x.mean()), *_percentiles(means, level))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb import models
@@ -239,6 +240,32 @@ def test_an_unknown_task_is_one_line(
 ) -> None:
     with pytest.raises(UserError, match=r"^capability.tasks: unknown task 'tinyMLU'; allowed: bundled, and what `lm_"):
         ask(Body(llama), models.chat_format(digit_tokenizer), suite, ["tinyMLU"])
+
+
+@pytest.mark.parametrize(
+    ("metrics", "kind"), [(["bits_per_byte"], "loglikelihood_rolling"), (["brier_score"], "multiple_choice")]
+)
+def test_a_task_without_scores_of_its_questions_is_one_line(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path, tmp_path: Path, metrics: list[str],
+    kind: str,
+) -> None:  # fmt: skip
+    config = yaml.safe_load((suite / "facts.yaml").read_text())
+    config |= {"task": "calibnb_other", "output_type": kind, "metric_list": [{"metric": m} for m in metrics]}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(
+        UserError, match=r"^capability.tasks: calibnb_other gives its questions no scores .*; allowed: "
+    ):
+        ask(Body(llama), models.chat_format(digit_tokenizer), tmp_path, ["calibnb_other"])
+
+
+def test_only_scores_that_are_averaged_count(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path, tmp_path: Path
+) -> None:
+    config = yaml.safe_load((suite / "facts.yaml").read_text())
+    config |= {"task": "calibnb_other", "metric_list": [{"metric": m} for m in ("acc", "brier_score")]}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(config))
+    frame, _ = ask(Body(llama), models.chat_format(digit_tokenizer), tmp_path, ["calibnb_other"])
+    assert set(frame["task"]) == {"other"} and set(frame["score"]) <= {0.0, 1.0}
 
 
 def test_data_out_of_reach_is_one_line(

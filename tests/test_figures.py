@@ -191,6 +191,29 @@ def test_the_trade_off_joins_what_no_other_variant_beats():
     assert axis.get_title() == "unseen"
 
 
+def test_over_draws_the_level_and_joins_one_variant_a_place():
+    values = {"base": (np.nan, 0.5), "soft": (0.0, 0.2), "near": (0.0, 0.4), "hard": (0.5, 0.3)}
+    rows = [
+        {"variant": v, "share": share, "measure": "score", "value": y, "low": y - 0.1, "high": y + 0.1}
+        for v, (share, y) in values.items()
+    ]
+    rows += [row | {"measure": "difference"} for row in rows if row["variant"] != "base"]
+    figure = figures.over(
+        pd.DataFrame(rows),
+        variants=["hard", "soft", "near"],
+        x="share",
+        xlabel="share",
+        panels={"score": "right answers", "difference": "difference"},
+        level="base",
+    )
+    score, difference = figure.axes
+    (line,) = [line for line in score.lines if line.get_color() == "#BDBDBD"]
+    assert line.get_xydata().tolist() == [[0.0, 0.2], [0.5, 0.3]]
+    (level,) = [line for line in score.lines if line.get_linestyle() == ":"]
+    assert set(level.get_ydata()) == {0.5}
+    assert not [line for line in difference.lines if line.get_linestyle() == ":"]
+
+
 def test_a_figure_is_shown_once():
     figures.headline(headline_frame(), variants=VARIANTS, splits=SPLITS)
     assert mpl.pyplot.get_fignums() == []
@@ -318,6 +341,7 @@ def test_words_and_tables():
     assert report.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50, 1.20]"
     assert report.with_interval(-0.001, -0.2, math.inf) == "0.00 [-0.20, inf]"
     assert report.with_interval(math.nan, math.nan, math.nan) == "–"
+    assert report.with_interval(0.654, math.nan, math.nan) == "0.65"
     html = report.table(pd.DataFrame({"name": ["a<b"], "x": [0.12345], "y": [math.nan]})).data
     named = pd.DataFrame({"x": [1]}).rename_axis(columns="split")
     assert "split" not in report.table(named).data

@@ -197,6 +197,8 @@ def test_mean_over_items():
     assert estimate.high == pytest.approx(x.mean() + half, abs=0.05)
     assert stats.mean_interval([2.0, 2.0], resamples=10, seed=0) == (2, 2, 2)
     assert np.isnan(stats.mean_interval([np.nan], resamples=10, seed=0)).all()
+    alone = stats.mean_interval([2.0, np.nan], resamples=10, seed=0)  # says nothing about other items
+    assert alone.value == 2 and np.isnan([alone.low, alone.high]).all()
 
 
 def test_items_are_averaged_over_seeds_and_compared_in_pairs():

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import yaml
+from lm_eval.api.metrics import mean
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
@@ -357,11 +358,13 @@ def run(
 
     Returns:
         A row a question: ``task, item, level, score``, the score mostly 1 or 0. A task that the harness scores in
-        several ways is several tasks here, named after filter and metric. And what identifies the measurement: the
+        several ways is several tasks here, named after filter and metric; what is no mean over the questions is left
+        out. And what identifies the measurement: the
         harness's version, and version, hash and number of examples of each task.
 
     Raises:
-        UserError: a task that neither the harness nor the suite knows, or whose data cannot be had.
+        UserError: a task that neither the harness nor the suite knows, whose data cannot be had, or that has no scores
+            of its questions, such as one of perplexity.
     """
     names = [f"calibnb_{task}" for task in TASKS] if tasks == "bundled" else list(tasks)
     # The harness takes ten seconds to read the files of all its own tasks.
@@ -374,9 +377,18 @@ def run(
             )
     asked = [tiny_task(name, data) if name in TINY else name for name in names]
     try:
+        loaded = manager.load(asked)["tasks"]
+        # Of what a task reports, that which is a mean over its questions.
+        averaged = {task: [k for k, v in loaded[task].aggregation().items() if v is mean] for task in loaded}
+        for task in loaded:
+            if not averaged[task]:
+                raise UserError(
+                    f"capability.tasks: {task} gives its questions no scores whose mean is the task's; allowed: tasks "
+                    "with one, such as acc or exact_match"
+                )
         found = simple_evaluate(
             Harness(body, chat, batch),
-            tasks=asked,
+            tasks=list(loaded.values()),
             limit=limit,
             task_manager=manager,
             apply_chat_template=True,
@@ -396,9 +408,10 @@ def run(
     for task, samples in found["samples"].items():
         name = task.removeprefix("calibnb_")
         several_filters = len({sample["filter"] for sample in samples}) > 1
+        metrics = [metric for metric in samples[0]["metrics"] if metric in averaged[task]]
         for sample in samples:
-            for metric in sample["metrics"]:
-                parts = [name, *[sample["filter"]] * several_filters, *[metric] * (len(sample["metrics"]) > 1)]
+            for metric in metrics:
+                parts = [name, *[sample["filter"]] * several_filters, *[metric] * (len(metrics) > 1)]
                 asked_for = {"task": ", ".join(parts), "item": sample["doc_id"], "level": sample["doc"].get("level", 0)}
                 rows.append(asked_for | {"score": float(sample[metric])})
     about = {

@@ -12,6 +12,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 # Waiting threads that spin for long make two busy programs ten times slower, not twice.
 export GOMP_SPINCOUNT ?= 20000
+# By default glibc hands every large tensor back to the system and fetches the next one anew, page by page: a tenth of
+# an exact measurement's time, and half of a large batch's. These keep the pages.
+export MALLOC_MMAP_THRESHOLD_ ?= 8589934592
+export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help:  ## this list

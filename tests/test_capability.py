@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import json
 import re
@@ -181,6 +182,16 @@ def test_written_answers_are_greedy_and_exact(
     (tmp_path / f"{task}.test.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     frame, _ = ask(Body(llama), chat, tmp_path, [f"calibnb_{task}"])
     assert frame["score"].tolist() == [1, 0, 1, 0]
+
+
+def test_the_head_is_given_no_view_with_gaps(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path
+) -> None:
+    """torch would copy the head for each row of one, if its weights need no gradient."""
+    model, seen = copy.deepcopy(llama).requires_grad_(False), []
+    model.get_output_embeddings().register_forward_hook(lambda head, inputs, out: seen.append(inputs[0]))
+    ask(Body(model), models.chat_format(digit_tokenizer), suite, ["calibnb_copying"])
+    assert seen and all(x.is_contiguous() for x in seen)
 
 
 def test_what_identifies_a_measurement(measured: tuple[Any, Any], suite: Path) -> None:

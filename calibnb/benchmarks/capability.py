@@ -303,6 +303,9 @@ class Harness(HFLM):  # type: ignore[misc]
         body.model.generation_config.eos_token_id = chat.end_id
         super().__init__(pretrained=body.model, tokenizer=chat.tokenizer, batch_size=batch)
         self.body, self.chat, self.together = body, chat, batch
+        # generate() asks for the last position of a batch, a view with gaps. Where weights need no gradient, as after
+        # merging an adapter, torch multiplies such a view row by row, with a copy of the whole head for each row.
+        body.head.register_forward_pre_hook(lambda head, inputs: (inputs[0].contiguous(),))
 
     def _loglikelihood_tokens(
         self, requests: list[_Request], disable_tqdm: bool = False, override_bs: int | None = None

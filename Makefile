@@ -12,10 +12,6 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 # Waiting threads that spin for long make two busy programs ten times slower, not twice.
 export GOMP_SPINCOUNT ?= 20000
-# By default glibc hands every large tensor back to the system and fetches the next one anew, page by page: a tenth of
-# an exact measurement's time, and half of a large batch's. These keep the pages.
-export MALLOC_MMAP_THRESHOLD_ ?= 8589934592
-export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 help:  ## this list
@@ -27,7 +23,7 @@ book: .venv/installed  ## the whole study: install, run what has changed, build 
 	@python -m calibnb.params check
 	@python -m calibnb.pipeline $(if $(JOBS),--jobs $(JOBS))
 
-demo: .venv/installed  ## the same pipeline and book on fewer settings and steps, in .demo/ (a quarter of an hour)
+demo: .venv/installed  ## the same pipeline and book on fewer settings and steps, in .demo/ (about ten minutes)
 	@python -m calibnb.demo
 
 test: .venv/installed  ## the tests

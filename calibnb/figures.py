@@ -38,7 +38,7 @@ _COLOURS = {
     "soft": "#0072B2",
     "hard": "#D55E00",
 }
-_SPARE = ("#E69F00", "#56B4E9", "#B8A800", "#882255")
+_SPARE = ("#E69F00", "#56B4E9", "#B8A800", "#882255", "#332288")
 _MARKERS = {"target": "|", "base": "s", "temperature": "v", "format": "D", "soft": "o", "hard": "^"}
 _LINES: dict[str, Literal["-", "--", "-.", ":"]] = {
     "target": "-",
@@ -113,8 +113,8 @@ def look(variant: str, variants: Sequence[str] = ()) -> Look:
     if variant in _COLOURS:
         return Look(_COLOURS[variant], _MARKERS[variant], _LINES[variant])
     others = [name for name in variants if name not in _COLOURS]
-    place = others.index(variant) if variant in others else 0
-    return Look(_SPARE[place % len(_SPARE)], "P*Xp"[place % 4], "-")
+    place = (others.index(variant) if variant in others else 0) % len(_SPARE)
+    return Look(_SPARE[place], "P*Xp<"[place], "-")
 
 
 def _panels(

@@ -37,9 +37,20 @@ _COLOURS = {
     "format": "#CC79A7",
     "soft": "#0072B2",
     "hard": "#D55E00",
+    "ssot": "#7A5230",
+    "verbalised": "#5B5B00",
 }
 _SPARE = ("#E69F00", "#56B4E9", "#B8A800", "#882255", "#332288")
-_MARKERS = {"target": "|", "base": "s", "temperature": "v", "format": "D", "soft": "o", "hard": "^"}
+_MARKERS = {
+    "target": "|",
+    "base": "s",
+    "temperature": "v",
+    "format": "D",
+    "soft": "o",
+    "hard": "^",
+    "ssot": "h",
+    "verbalised": "8",
+}
 _LINES: dict[str, Literal["-", "--", "-.", ":"]] = {
     "target": "-",
     "base": ":",
@@ -47,6 +58,8 @@ _LINES: dict[str, Literal["-", "--", "-.", ":"]] = {
     "format": "-.",
     "soft": "-",
     "hard": "--",
+    "ssot": ":",
+    "verbalised": "-.",
 }
 
 SPLITS = {

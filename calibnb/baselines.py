@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from scipy.optimize import minimize_scalar
 
 from calibnb.finetune import Batch
@@ -34,11 +35,12 @@ LOWEST, HIGHEST = 0.2, 20.0  # temperatures that are looked at
 
 
 def temperature_loss(body: Body, batches: Sequence[Batch]) -> Callable[[float], float]:
-    """The mean loss of packed prompts (nats per token of an answer) as a function of the temperature.
+    """The mean loss of packed prompts (nats per answer) as a function of the temperature.
 
     The layers run once; only the head depends on the temperature.
     """
-    hidden = [body.rows(b.rows, b.prefix).detach() for b in batches]
+    with torch.no_grad():
+        hidden = [body.rows(b.rows, b.prefix) for b in batches]
     before = body.temperature
 
     def loss(temperature: float) -> float:
@@ -107,7 +109,11 @@ Do not answer yet. Write a list of possible answers, each with the probability t
 like this:
 answer | probability"""
 
-_LINE = re.compile(r"\s*(?:[-*•]|\d+[.)])?\s*(.+?)\s*[|:=]\s*(?:p\s*=\s*)?(\d*\.?\d+)\s*(%?)\s*\|?\s*$", re.IGNORECASE)
+_LINE = re.compile(
+    # A bullet or a number with a space behind it: the answer itself may begin with a sign or be a number.
+    r"\s*(?:(?:[-*•]|\d+[.)])\s+)?(.+?)\s*[|:=]\s*(?:p\s*=\s*)?(\d*\.?\d+)\s*(%?)\s*\|?\s*$",
+    re.IGNORECASE,
+)
 
 
 def verbalised_law(text: str) -> tuple[list[str], Floats]:

@@ -38,6 +38,7 @@ BENCHMARKS: dict[str, tuple[str, Callable[[Params], tuple[str, ...]]]] = {
     "positions": ("Answer positions", lambda study: study.variants),
     "novelty": ("NoveltyBench", lambda study: study.variants),
     "language": ("Randomness in ordinary language", lambda study: study.variants),
+    "baselines": ("Inference-time baselines", lambda study: study.variants),
     "capability": ("Capability", lambda study: study.retention),
     "perplexity": ("Language modelling", lambda study: study.retention),
 }
@@ -61,7 +62,6 @@ def appendix(study: Params) -> list[dict[str, str]]:
         for stage, title in {
             "weights": "Weights of",
             "temperature": "A temperature for",
-            "baselines": "Inference-time baselines of",
             "ordinary": "Ordinary answers of",
         }.items()
         for model in study.models

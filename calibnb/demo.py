@@ -29,6 +29,8 @@ MADE_BOOK = {"executed", "_build"}
 LEFT = (".dvc/", "dvc.lock", "results/")
 # Results that no stage makes.
 INPUTS = "results/reference/"
+# Settings of the folder's own DVC project, by which the folder is known again.
+CORE = "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
 
 
 def project_files(project: Path) -> list[str]:
@@ -47,11 +49,16 @@ def project_files(project: Path) -> list[str]:
 def prepare(project: Path, profile: Path, folder: Path) -> None:
     """Bring `folder` up to date with the project under the profile; what it has computed stays.
 
-    Raises `UserError` if the merged parameters do not pass the checks, before anything is touched.
+    Raises `UserError` if the merged parameters do not pass the checks, or the folder holds anything that was not put
+    there by this function, before anything is touched: what is left of an earlier project state is removed.
     """
     merged = params.merge(params.read(project / "params.yaml"), params.read(profile))
     params.parse(merged, str(profile))
     names = project_files(project)
+    config = folder / ".dvc" / "config"
+    ours = config.is_file() and config.read_text().startswith(CORE)
+    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: must be a new or empty folder, or one that this command has made")
 
     folder.mkdir(parents=True, exist_ok=True)
     for path in [*folder.iterdir(), *(folder / "book").glob("*"), *folder.glob(f"{INPUTS}*")]:
@@ -70,9 +77,8 @@ def prepare(project: Path, profile: Path, folder: Path) -> None:
 
     cache = subprocess.run(["dvc", "cache", "dir"], cwd=project, capture_output=True, text=True, check=True)
     relative = os.path.relpath(cache.stdout.strip(), (folder / ".dvc").resolve())
-    (folder / ".dvc").mkdir(exist_ok=True)
-    core = "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
-    (folder / ".dvc" / "config").write_text(f"{core}[cache]\n    dir = {relative}\n")
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(f"{CORE}[cache]\n    dir = {relative}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -176,7 +176,7 @@ def headline(
     """One panel a split, one point a variant with its interval: the answer in a picture.
 
     Args:
-        frame: rows of ``split, variant, value, low, high``.
+        frame: rows of ``split, variant, value, low, high, settled``; what is not settled is drawn hollow.
         variants: from top to bottom.
         splits: keys of `SPLITS`, from left to right.
         label: name and unit of the value.
@@ -195,6 +195,7 @@ def headline(
                 xerr=_whiskers(np.array([value]), np.array([low]), np.array([high])),
                 fmt=style.marker,
                 color=style.colour,
+                markerfacecolor=style.colour if here.loc[variant, "settled"] else "white",
                 markersize=8,
                 capsize=4,
             )

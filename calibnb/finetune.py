@@ -32,6 +32,7 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from calibnb import laws, models, specs
+from calibnb.errors import UserError
 from calibnb.mixture import Turn
 from calibnb.params import FamilyGrid, FinetuneParams, PromptParams
 from calibnb.specs import Spec
@@ -390,6 +391,7 @@ def train(
     device: torch.device,
     dtype: torch.dtype,
     scratch: Path,
+    trust_remote_code: bool = False,
     ordinary: Sequence[Turn] = (),
     on_validation: Callable[[int, PeftModel], None] | None = None,
 ) -> Trained:
@@ -420,9 +422,11 @@ def train(
     validation_settings = [s for s in settings if s.split == "validation"]
 
     torch.manual_seed(seed)
-    base, tokenizer = models.load(weights, device=device, dtype=dtype)
+    base, tokenizer = models.load(weights, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     chat = models.chat_format(tokenizer)
     model = with_adapter(base, method)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # the one that accelerate takes
     accelerator = Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if dtype == torch.bfloat16 else "no",
@@ -434,8 +438,8 @@ def train(
         parameters.values(), lr=method.learning_rate, weight_decay=method.weight_decay, fused=True
     )
     order = prompts_of_run(train_settings, validation_settings, families, method, significant_digits, seed)
-    group_size = method.prompts_per_step * method.accumulation_steps
-    part_size = math.ceil(method.prompts_per_step / accelerator.num_processes)
+    group_size = method.prompts_per_step
+    part_size = math.ceil(group_size / method.accumulation_steps / accelerator.num_processes)
     steps = math.ceil(len(order) / group_size)
     scheduler = get_cosine_schedule_with_warmup(optimizer, math.floor(method.warmup_share * steps), steps)
     bare = TrieLoss(model)
@@ -560,6 +564,10 @@ def train(
     bar.close()
     stack.close()
 
+    if not best[2]:
+        raise UserError(
+            f"finetune: the validation loss is never a number; learning_rate must be lower, got {method.learning_rate}"
+        )
     for name, p in parameters.items():
         p.data.copy_(best[2][name])
     if accelerator.is_main_process:

@@ -192,7 +192,7 @@ def convert(path: Path, out: Path, sha256: str | None) -> str:
     if sha256 is not None and found != sha256:
         raise UserError(f"capability.irt_sha256: {path} has {found}, must be {sha256}")
     content = read_pickle(path)
-    arrays: dict[str, npt.NDArray[Any]] = {}
+    arrays: dict[str, npt.NDArray[Any]] = {"sha256": np.array(found)}
     try:
         for name, benchmark in content.items():
             for scenario in benchmark["scenarios_position"]:
@@ -208,10 +208,35 @@ def convert(path: Path, out: Path, sha256: str | None) -> str:
     return found
 
 
+def parameters(source: str, sha256: str | None) -> Path:
+    """The npz of an artefact's parameters: converted the first time, kept in the cache of downloads.
+
+    source: `published` or a local file. sha256: as :func:`convert` takes it; without it, what was published at the
+    first download stays.
+    """
+    if source == "published":
+        key = sha256 or "published"
+    else:
+        key = models.file_sha256(fetch(source, Path()))
+        if sha256 not in (None, key):
+            raise UserError(f"capability.irt_sha256: {source} has {key}, must be {sha256}")
+    out = models.cache_folder() / f"irt-{key[:16]}.npz"
+    if not out.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            convert(fetch(source, Path(folder)), out, sha256)
+    return out
+
+
+def origin(path: Path) -> str:
+    """The sha256 of the artefact that an npz was made of."""
+    with np.load(path, allow_pickle=False) as file:
+        return str(file["sha256"])
+
+
 def load(path: Path, scenario: str) -> Items:
     """The items of one scenario from the npz that :func:`convert` made."""
     with np.load(path, allow_pickle=False) as file:
-        known = sorted({key.split("/")[0] for key in file.files})
+        known = sorted({key.split("/")[0] for key in file.files if "/" in key})
         if scenario not in known:
             raise UserError(f"{path}: no item parameters for {scenario!r}; allowed: {', '.join(known)}")
         values = {field.name: file[f"{scenario}/{field.name}"] for field in fields(Items)}

@@ -135,6 +135,8 @@ def integer_range(law: Any, support: tuple[float, float]) -> tuple[int, int]:
 
 def fits(low: float, high: float, discretisation: Discretisation, num_decimals: int, max_bins: int) -> bool:
     """Whether an output space has a point for a continuous law whose outer quantiles are `low` and `high`."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return False
     _, first, last = _grid(low, high, discretisation, num_decimals, max_bins)
     return last >= first and max(abs(first), abs(last)) <= LARGEST
 

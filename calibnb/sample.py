@@ -35,11 +35,11 @@ BLOCK = 256  # tokens whose probabilities are summed first, when a token is pick
 KEYS_PER_PROMPT_TOKEN = 8  # how long all answers of a row may grow, relative to its prompt
 
 
-def uniforms(prompt_ids: Sequence[int], *, seed: int, draws: int, steps: int) -> Floats:
-    """Uniform numbers in [0, 1), shape (draws, steps); a row depends on seed, prompt and its number."""
+def uniforms(prompt_ids: Sequence[int], *, seed: int, draws: int, steps: int, first: int = 0) -> Floats:
+    """Uniform numbers in [0, 1), shape (draws, steps); a row depends on seed, prompt and its number (`first` on)."""
     digest = hashlib.sha256(np.asarray(prompt_ids, dtype="<i8").tobytes()).digest()
     prompt = int.from_bytes(digest[:8], "little")
-    return np.stack([np.random.default_rng([seed, prompt, draw]).random(steps) for draw in range(draws)])
+    return np.stack([np.random.default_rng([seed, prompt, draw]).random(steps) for draw in range(first, first + draws)])
 
 
 def _place(cumulated: Tensor, point: Tensor) -> Tensor:
@@ -165,6 +165,7 @@ def sample(
     max_new_tokens: int,
     batch: int,
     seed: int,
+    first: int = 0,
 ) -> Iterator[tuple[int, list[str]]]:
     """Draw answers to prompts, prompts of like length together.
 
@@ -174,6 +175,7 @@ def sample(
         draws: answers to a prompt.
         max_new_tokens: an answer that has not ended by then is returned as far as it got.
         batch: answers written at once; it sets memory and speed, and the answers only by the model's rounding.
+        first: number of the first draw: the second hundred answers are those that two hundred would have ended with.
 
     Yields:
         The number of a prompt and the texts of its answers in the order of the draws, without the end of the
@@ -185,7 +187,7 @@ def sample(
     for start in range(0, len(order), together):
         group = [prompts[i] for i in order[start : start + together]]
         numbers = torch.from_numpy(
-            np.stack([uniforms(ids, seed=seed, draws=draws, steps=max_new_tokens) for ids in group])
+            np.stack([uniforms(ids, seed=seed, draws=draws, steps=max_new_tokens, first=first) for ids in group])
         ).to(body.device)
         # Keys are stored once a row, so wide rows save memory; each draw attends to all keys of its row, so narrow
         # rows save time. Rows whose draws may grow to a few times the prompt are a fair balance.
@@ -207,8 +209,8 @@ class Ask(Protocol):
 class Journal:
     """Answers on disk while a stage runs, so that a killed run resumes where it stopped.
 
-    One line of JSON a prompt. `about` says whose answers they are (model, adapter, seed): lines about others are
-    not read. A line that a kill left half written is the last one, and is dropped.
+    One line of JSON for a prompt and a batch of its draws. `about` says whose answers they are (model, adapter, seed):
+    lines about others are not read. A line that a kill left half written is the last one, and is dropped.
     """
 
     def __init__(self, path: Path, about: str) -> None:
@@ -221,9 +223,9 @@ class Journal:
             self.known[entry["key"]] = entry["answers"]
         path.write_bytes(whole + b"\n" if whole else b"")
 
-    def key(self, ids: Sequence[int], draws: int, max_new_tokens: int) -> str:
-        """What identifies the answers to a prompt."""
-        return hashlib.sha256(json.dumps([self.about, list(ids), draws, max_new_tokens]).encode()).hexdigest()
+    def key(self, ids: Sequence[int], first: int, draws: int, max_new_tokens: int) -> str:
+        """What identifies some of the answers to a prompt."""
+        return hashlib.sha256(json.dumps([self.about, list(ids), first, draws, max_new_tokens]).encode()).hexdigest()
 
     def add(self, key: str, answers: list[str]) -> None:
         self.known[key] = answers
@@ -252,15 +254,20 @@ class Sampler:
 
     def __call__(self, prompts: Sequence[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
         ids = [self.chat.prompt_ids(text, system=self.system) for text in prompts]
-        keys = [self.journal.key(i, draws, max_new_tokens) for i in ids]
-        missing = {k: i for k, i in zip(keys, ids, strict=True) if k not in self.journal.known}
-        names = list(missing)
-        drawn = sample(
-            self.body, self.chat, list(missing.values()),
-            draws=draws, max_new_tokens=max_new_tokens, batch=self.batch, seed=self.seed,
-        )  # fmt: skip
-        with tqdm(total=len(missing) * draws, desc="drawing answers", unit="answer") as bar:
-            for place, texts in drawn:
-                self.journal.add(names[place], texts)
-                bar.update(draws)
-        return [self.journal.known[k] for k in keys]
+        answers: list[list[str]] = [[] for _ in ids]
+        with tqdm(total=len(ids) * draws, desc="drawing answers", unit="answer") as bar:
+            for first in range(0, draws, self.batch):  # what is kept at once is what is drawn at once
+                some = min(self.batch, draws - first)
+                keys = [self.journal.key(i, first, some, max_new_tokens) for i in ids]
+                missing = {k: i for k, i in zip(keys, ids, strict=True) if k not in self.journal.known}
+                bar.update((len(ids) - len(missing)) * some)
+                names = list(missing)
+                for place, texts in sample(
+                    self.body, self.chat, list(missing.values()), draws=some, max_new_tokens=max_new_tokens,
+                    batch=self.batch, seed=self.seed, first=first,
+                ):  # fmt: skip
+                    self.journal.add(names[place], texts)
+                    bar.update(some)
+                for own, key in zip(answers, keys, strict=True):
+                    own += self.journal.known[key]
+        return answers

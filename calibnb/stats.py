@@ -205,7 +205,11 @@ class SamplingBand(NamedTuple):
     high: float
 
 
-def _band(nw1: Floats) -> SamplingBand:
+def _band(distances: Floats, scale: float) -> SamplingBand:
+    """The band of distances in units of ``scale``; nan for a law that is all but certain, whose scale is 0."""
+    if scale == 0:
+        return SamplingBand(*[float("nan")] * 4)
+    nw1 = distances / scale
     return SamplingBand(float(nw1.mean()), float(nw1.std(ddof=1)), *_percentiles(nw1, 0.95))
 
 
@@ -223,8 +227,8 @@ def perfect_sampler_floor(law: Law, low: float, high: float, n: int, repeats: in
         masses = np.diff(np.concatenate(([0.0], law.cdf(own))))
         return sampling_band(own, masses, law, low, high, n, repeats, seed)
     draws = law.rvs(size=(repeats, n), random_state=np.random.default_rng(seed))
-    scale = clipped_scale(law, low, high)
-    return _band(np.asarray([w1_clipped(sample, np.ones(n), law, low, high) / scale for sample in draws]))
+    distances = [w1_clipped(sample, np.ones(n), law, low, high) for sample in draws]
+    return _band(np.asarray(distances), clipped_scale(law, low, high))
 
 
 def sampling_band(
@@ -248,8 +252,8 @@ def sampling_band(
     """
     x, w = np.asarray(values, np.float64), np.asarray(masses, np.float64)
     counts = np.random.default_rng(seed).multinomial(n, w / w.sum(), size=repeats)
-    scale = clipped_scale(law, low, high)
-    return _band(np.asarray([w1_clipped(x, count, law, low, high) / scale for count in counts]))
+    distances = [w1_clipped(x, count, law, low, high) for count in counts]
+    return _band(np.asarray(distances), clipped_scale(law, low, high))
 
 
 def over_seeds(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:

@@ -158,6 +158,11 @@ class Body:
         kinds = set(settings.get("layer_types") or ["full_attention"])
         if settings.get("final_logit_softcapping") is not None:
             raise UserError(f"models: {config.model_type} caps its logits, which this study does not support")
+        for key in ("logits_scaling", "logit_scale", "lm_head_multiplier"):
+            if settings.get(key, 1) not in (None, 1):
+                raise UserError(
+                    f"models: {config.model_type} scales its logits ({key}), which this study does not support"
+                )
         if not kinds <= {"full_attention", "sliding_attention"}:
             raise UserError(
                 f"models: {config.model_type} has layers of kinds {sorted(kinds)}; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,12 +44,15 @@ def _scratch(model: str, benchmark: str) -> Path:
     return Path(".scratch") / benchmark / models.slug(model)
 
 
-def load(model: str, variant: str, compute: ComputeParams, *, benchmark: str, batch: int) -> Iterator[Variant]:
+def load(
+    model: str, variant: str, seeds: Sequence[int], compute: ComputeParams, *, benchmark: str, batch: int
+) -> Iterator[Variant]:
     """A variant once for each of its training seeds, loaded when its turn comes.
 
     Reads ``models/<model>/weights`` and ``variants/<model>/<variant>``, which the pipeline's first stages make.
 
     Args:
+        seeds: those of the study; adapters of others, left from an earlier one, are passed over.
         benchmark: names the file of unfinished answers below ``.scratch``.
         batch: answers written at once.
     """
@@ -57,7 +60,7 @@ def load(model: str, variant: str, compute: ComputeParams, *, benchmark: str, ba
     weights, folder = Path("models") / slug / "weights", Path("variants") / slug / variant
     device = models.pick_device(compute.device)
     dtype = models.pick_dtype(compute.dtype, device)
-    adapters: dict[int, Path | None] = {int(p.name.removeprefix("seed-")): p for p in sorted(folder.glob("seed-*"))}
+    adapters: dict[int, Path | None] = {seed: path for seed in seeds if (path := folder / f"seed-{seed}").is_dir()}
     temperature = 1.0
     if variant in UNTRAINED:
         adapters = {AS_IT_COMES: None}

@@ -23,11 +23,11 @@ def study() -> params.Params:
 
 def test_the_appendix_names_every_run(study: params.Params) -> None:
     models = ("smollm2-135m", "a/folder")
-    once = [f"{stage}/{model}" for stage in ("weights", "temperature", "baselines", "ordinary") for model in models]
+    once = [f"{stage}/{model}" for stage in ("weights", "temperature", "ordinary") for model in models]
     runs = [f"finetune/{model}/soft/seed-{seed}" for model in models for seed in (3, 4)]
     alone, both = ("base",), ("base", "soft")
     lists = {"structured": both, "openended": alone, "positions": alone, "novelty": alone, "language": alone}
-    lists |= {"capability": both, "perplexity": both}
+    lists |= {"baselines": alone, "capability": both, "perplexity": both}
     measured = [f"{b}/{model}/{variant}" for b, names in lists.items() for model in models for variant in names]
     assert [entry["file"] for entry in appendix(study)] == once + runs + measured
 

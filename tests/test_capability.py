@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import CHATML
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb import models
@@ -322,3 +323,20 @@ def test_guessing() -> None:
         "arithmetic": 0.25, "written_arithmetic": 0, "facts": 0.25, "copying": 0, "sorting": 0.25, "comparison": 1 / 3,
         "format": 0,
     }  # fmt: skip
+
+
+def test_a_question_is_asked_as_everywhere_else(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """With thinking switched off where a template knows the switch."""
+    tokenizer = copy.deepcopy(digit_tokenizer)
+    block = "<think>\n\n</think>\n\n"
+    written = f"({block!r} if message['role'] == 'assistant' else '')"
+    off = f"{{% if not (enable_thinking | default(true)) %}}{{{{ {block!r} }}}}{{% endif %}}"
+    turns = CHATML.replace("message['role'] + '\n' +", f"message['role'] + '\n' + {written} +")
+    tokenizer.chat_template = turns.replace("assistant\n' }}", "assistant\n' }}" + off)
+    chat = models.chat_format(tokenizer)
+    harness = capability.Harness(Body(llama), chat, batch=2)
+    asked = harness.apply_chat_template([{"role": "user", "content": "one"}])
+    assert asked == chat.prompt_text("one")
+    assert asked.endswith(block)

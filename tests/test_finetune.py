@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb import finetune, laws, models, params, specs
+from calibnb.errors import UserError
 from calibnb.finetune import Example, TrieLoss, batch, example, partners, prompts_of_run, schedule
 from calibnb.laws import AnswerLaw
 from calibnb.mixture import Turn
@@ -246,7 +247,7 @@ def test_unseen_and_held_out_settings_are_refused(tmp_path: Path, tiny_folder: P
 
 def test_accumulated_parts_give_the_step_of_the_whole(tmp_path: Path, tiny_folder: Path) -> None:
     whole = train_tiny(tmp_path / "a", tiny_folder, method(prompts_per_step=4, accumulation_steps=1))
-    parts = train_tiny(tmp_path / "b", tiny_folder, method(prompts_per_step=2, accumulation_steps=2))
+    parts = train_tiny(tmp_path / "b", tiny_folder, method(prompts_per_step=4, accumulation_steps=2))
     np.testing.assert_allclose(parts.log["loss"], whole.log["loss"], rtol=1e-3)
     np.testing.assert_allclose(parts.log["gradient_norm"], whole.log["gradient_norm"], rtol=1e-2)
 
@@ -376,3 +377,10 @@ def test_ordinary_examples_go_with_a_mixture(tmp_path: Path, tiny_folder: Path) 
         train_tiny(tmp_path, tiny_folder, mixed(0.5))
     with pytest.raises(ValueError, match="ordinary examples go with a mixture"):
         train_tiny(tmp_path, tiny_folder, method(), ordinary=TURNS)
+
+
+def test_a_run_that_diverges_is_one_line(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune, "validation_loss", lambda *_: float("nan"))
+    with pytest.raises(UserError, match=r"loss is never a number; learning_rate must be lower, got 1\.0$"):
+        train_tiny(tmp_path, tiny_folder, method(learning_rate=1.0))
+    assert not (tmp_path / "out").exists()

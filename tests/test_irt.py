@@ -192,3 +192,17 @@ def test_a_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match=r"cannot be had .*no network.*; connect, or name a file in its place$"):
         irt.fetch("published", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_artefact_is_converted_the_first_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALIBNB_CACHE", str(tmp_path / "cache"))
+    file = write(tmp_path / "tiny.pkl", artefact())
+    digest = models.file_sha256(file)
+    made = irt.parameters(str(file), None)
+    assert irt.origin(made) == digest and irt.load(made, "arc").mixing == 0.25
+    monkeypatch.setattr(irt, "convert", None)
+    assert irt.parameters(str(file), digest) == made
+    with pytest.raises(UserError, match=r"^capability.irt_sha256: .*tiny.pkl has [0-9a-f]{64}, must be 00$"):
+        irt.parameters(str(file), "00")
+    with pytest.raises(UserError, match=r"^capability.irt: no file nowhere.pkl"):
+        irt.parameters("nowhere.pkl", None)

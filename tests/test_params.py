@@ -134,11 +134,12 @@ CASES: list[tuple[str, Any, str]] = [
     # types
     ("models", "smollm2-135m", 'models: must be a list with at least one entry, got "smollm2-135m"'),
     ("models", [], "models: must be a list with at least one entry, got []"),
-    ("models", ["../up"], "models.0: must be a name of the model table, a hub id org/name, or a folder"),
-    ("models", ["./a/../b"], "models.0: must be a name of the model table, a hub id org/name, or a folder"),
-    ("models", ["a/b/c"], "models.0: must be a name of the model table, a hub id org/name, or a folder"),
-    ("models", [3], "models.0: must be a name of the model table, a hub id org/name, or a folder"),
-    ("models", ["a", "./a"], 'models: must be names that differ as paths, got ["a", "./a"]'),
+    ("models", ["../up"], "models.0: must be one of smollm2-135m, gemma3-270m, a hub id org/name, or a folder"),
+    ("models", ["./a/../b"], "models.0: must be one of smollm2-135m, gemma3-270m, a hub id org/name, or a folder"),
+    ("models", ["a/b/c"], "models.0: must be one of smollm2-135m, gemma3-270m, a hub id org/name, or a folder"),
+    ("models", [3], "models.0: must be one of smollm2-135m, gemma3-270m, a hub id org/name, or a folder"),
+    ("models", ["smolm2-135m"], "models.0: must be one of smollm2-135m, gemma3-270m, a hub id org/name, or a folder"),
+    ("models", ["a/b", "./a/b"], 'models: must be names that differ as paths, got ["a/b", "./a/b"]'),
     ("seeds", [11, 11], "seeds: must be a list without repeats, got [11, 11]"),
     ("seeds", [-1], "seeds.0: must be >= 0, got -1"),
     ("seeds", [1.5], "seeds.0: must be an integer, got 1.5"),
@@ -172,6 +173,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("finetune.soft.completions", "none", "finetune.soft.completions: must be one of own, other,"),
     ("finetune.soft.parameters", "x", "finetune.soft.parameters: must be one of grid, continuous,"),
     ("finetune.soft.family_weights", "x", "finetune.soft.family_weights: must be one of settings, equal,"),
+    ("perplexity.bytes_per_slice", 1000, "perplexity.bytes_per_slice: must be >= 1024, got 1000"),
     ("finetune.soft.average", "mean", 'finetune.soft.average: must be one of tokens, path, got "mean"'),
     ("finetune.soft.epochs", 0, "finetune.soft.epochs: must be > 0, got 0"),
     ("finetune.soft.epochs", "1", 'finetune.soft.epochs: must be a number, got "1"'),
@@ -602,3 +604,34 @@ def test_the_command_line_gives_one_line_and_status_one(study, tmp_path, root):
     assert run.returncode == 1
     assert run.stdout == ""
     assert run.stderr == f"{tmp_path / 'params.yaml'}: families.gaussian.train.sigma: must be > 0, got -1\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"finetune": {"soft": {"estimator": "trie", "average": "path"}}},
+            "finetune.soft.average: must be tokens where estimator is trie, which has no paths, got path",
+        ),
+        (
+            {"capability": {"irt": "published", "limit": 20}},
+            "capability.limit: must be null where irt is given, which needs every answer, got 20",
+        ),
+        (
+            {"families": {"lognormal": {"selected": [{"mu": 0, "sigma": 300}], "train": {"sigma": [300, 301]}}}},
+            "families.lognormal",
+        ),
+    ],
+)
+def test_keys_that_do_not_go_together(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        params.parse(params.merge(params.read("params.yaml"), changes))
+    assert str(caught.value).startswith(f"params.yaml: {message}") and "\n" not in str(caught.value)
+
+
+def test_no_setting_to_validate_on() -> None:
+    raw = params.read("params.yaml")
+    raw["families"] = {"geometric": {"train": {"p": [0.5]}, "unseen": {"p": [0.2]}, "selected": []}}
+    raw["structured"]["settings"] = {"in_range": "none", "unseen": "all", "held_out": "none"}
+    with pytest.raises(UserError, match=r"^params.yaml: data.validation_share: must leave a setting to validate on"):
+        params.parse(raw)

@@ -120,7 +120,7 @@ def expected_stages() -> set[str]:
     """Every stage of the test profile."""
     study = params.merge(params.read(ROOT / "params.yaml"), params.read(ROOT / "profiles/test.yaml"))
     runs = {f"{m}-{seed}" for m in study["methods"] for seed in study["seeds"]}
-    once = {name: [""] for name in ("weights", "temperature", "baselines", "ordinary")}
+    once = {name: [""] for name in ("weights", "temperature", "ordinary")}
     loaded = params.parse(study)
     matrix = once | {"finetune": runs} | {name: measured(loaded) for name, (_, measured) in book.BENCHMARKS.items()}
     return {
@@ -192,12 +192,12 @@ def test_equal_results_are_equal_bytes(clone: Clone) -> None:
 def test_a_parameter_of_one_method_runs_what_depends_on_it(clone: Clone) -> None:
     ran = clone.ran("dvc", "exp", "run", "-S", "finetune.soft.learning_rate=0.003")
     assert {"finetune@./tiny-soft-11", "structured@./tiny-soft", "findings", "book"} <= ran
-    others = {name for name in expected_stages() if "@" in name and "soft" not in name} - {"baselines@./tiny"}
+    others = {name for name in expected_stages() if "@" in name and "soft" not in name}
     assert ran & (others | {"data", "method", "learning_curves"}) == set()
     changed = json.loads(clone.ok("dvc", "metrics", "diff", "--json"))
     assert "results/structured/tiny/soft.json" in changed
     measured = {f"results/{benchmark}/tiny/soft.json" for benchmark in book.BENCHMARKS}
-    measured |= {"results/baselines/tiny/summary.json", "results/finetune/tiny/soft/seed-11.json"}
+    measured |= {"results/finetune/tiny/soft/seed-11.json"}
     assert set(changed) <= measured
 
 
@@ -258,3 +258,13 @@ def test_a_wrong_profile_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert stderr.startswith(f"{profile}: finetune.soft.learning_rate: ")
     assert stderr.count("\n") == 1
     assert not (tmp_path / "folder").exists()
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profile = ROOT / "profiles" / "test.yaml"
+    mine = tmp_path / "thesis.tex"
+    mine.write_text("mine")
+    assert demo.main([str(profile), str(tmp_path), "--prepare"]) == 1
+    assert demo.main([str(profile), str(mine), "--prepare"]) == 1
+    assert "must be a new or empty folder, or one that this command has made" in capsys.readouterr().err
+    assert mine.read_text() == "mine"

@@ -232,3 +232,20 @@ def test_seed_and_prompt_change_the_answers(llama: PreTrainedModel, chat: models
 
     assert run("x", 1) == run("x", 1)
     assert len({run("x", 1), run("x", 2), run("y", 1)}) == 3
+
+
+def test_a_killed_run_keeps_whole_batches_of_one_prompt(
+    llama: PreTrainedModel, chat: models.ChatFormat, tmp_path: Path
+) -> None:
+    def ask(name: str, batch: int) -> list[str]:
+        sampler = Sampler(Body(llama), chat, batch=batch, seed=1, journal=Journal(tmp_path / name, "llama"))
+        return sampler(["x"], draws=10, max_new_tokens=3)[0]
+
+    whole = ask("whole", 20)
+    assert ask("parts", 4) == whole
+    path = tmp_path / "parts"
+    lines = path.read_text().splitlines()
+    assert [len(json.loads(line)["answers"]) for line in lines] == [4, 4, 2]
+    kept = json.loads(lines[0]) | {"answers": ["from the journal"] * 4}
+    path.write_text(json.dumps(kept) + "\n" + lines[1] + "\n" + lines[2][:20])
+    assert ask("parts", 4) == ["from the journal"] * 4 + whole[4:]

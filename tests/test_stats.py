@@ -209,3 +209,9 @@ def test_items_are_averaged_over_seeds_and_compared_in_pairs():
     shifted = frame.assign(x=frame["x"] + 2)
     difference = stats.compare_items(shifted, frame, ["x"], item="item", resamples=100, seed=0)
     assert difference.loc[0, ["value", "low", "high"]].tolist() == [2, 2, 2]
+
+
+def test_a_law_that_is_all_but_certain_has_no_band() -> None:
+    law = scipy_stats.bernoulli(0.0)
+    assert np.isnan(stats.perfect_sampler_floor(law, 0, 0, 5, 3, 0)).all()
+    assert np.isnan(stats.sampling_band([0.0, 1.0], [0.5, 0.5], law, 0, 0, 5, 3, 0)).all()

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    GraniteConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
 from calibnb.errors import UserError
 from calibnb.tree import (
@@ -126,3 +133,13 @@ def test_models_that_cap_their_logits_are_refused(llama: PreTrainedModel) -> Non
     config.final_logit_softcapping = 30.0
     with pytest.raises(UserError, match="caps its logits"):
         Body(LlamaForCausalLM(config))
+
+
+@pytest.mark.parametrize("key", ["logits_scaling", "logit_scale"])
+def test_models_that_scale_their_logits_are_refused(key: str) -> None:
+    sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 1, "num_key_value_heads": 1}
+    kind = {"logits_scaling": GraniteConfig, "logit_scale": CohereConfig}[key]
+    config = kind(**sizes, **{key: 0.5}, pad_token_id=0, bos_token_id=0, eos_token_id=0)
+    with pytest.raises(UserError, match=rf"scales its logits \({key}\)"):
+        Body(AutoModelForCausalLM.from_config(config))

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerBase
 
+from calibnb import models
 from calibnb.trie import Trie, ancestors_of, build, draw, objective
 
 END = 9
@@ -158,3 +160,32 @@ def test_stratified_draws_keep_each_probability_and_hardly_vary() -> None:
             np.testing.assert_allclose(counts.var(axis=0), variance, rtol=0.15)
     # every stratum boundary lies in one answer or between two, so a count is off by less than one from n p at each side
     assert (np.abs(strata - n * p) < 2).all()
+
+
+def check_against_dictionary(tokenizer: PreTrainedTokenizerBase, values: list[float]) -> None:
+    """The trie of numbers as a real chat format writes them, against a dictionary of its prefixes."""
+    chat = models.chat_format(tokenizer)
+    strings = sorted({f"{value:.{decimals}f}" for value in values for decimals in (0, 2, 5)})
+    answers = [tuple(ids) for ids in chat.answer_ids(strings)]
+    p = weights_for(answers, 3)
+    expected: dict[tuple[int, ...], float] = defaultdict(float)
+    for answer, mass in zip(answers, p, strict=True):
+        closed = (*answer, chat.end_id)
+        for k in range(len(closed) + 1):
+            expected[closed[:k]] += mass
+    trie = build(answers, p, chat.end_id)
+    found = {prefix_of(trie, v): float(trie.mass[v]) for v in range(len(trie.token))}
+    assert found == pytest.approx(expected, abs=1e-12)
+    leaves = [prefix_of(trie, int(v))[:-1] for v in trie.leaf]
+    assert [chat.decode(leaf) for leaf in leaves] == strings
+
+
+VALUES = [*np.random.default_rng(1).normal(0, 300, 40).tolist(), 0.0, 1e6]
+
+
+def test_numbers_of_small_tokenizers(any_tokenizer: PreTrainedTokenizerBase) -> None:
+    check_against_dictionary(any_tokenizer, VALUES)
+
+
+def test_numbers_of_real_tokenizers(real_tokenizer: PreTrainedTokenizerBase) -> None:
+    check_against_dictionary(real_tokenizer, VALUES)

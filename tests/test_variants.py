@@ -22,7 +22,7 @@ def project(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(variant: str) -> list[variants.Variant]:
-    return list(variants.load("./tiny", variant, COMPUTE, benchmark="test", batch=4))
+    return list(variants.load("./tiny", variant, (11, 7, 29), COMPUTE, benchmark="test", batch=4))
 
 
 def test_base_and_temperature_differ_in_the_temperature_alone(project: Path) -> None:
@@ -54,3 +54,12 @@ def test_an_untrained_method_is_one_line(project: Path) -> None:
 def test_a_temperature_that_was_not_fitted_is_one_line(project: Path) -> None:
     with pytest.raises(UserError, match=r"temperature.json: no fitted temperature here; run `dvc repro temperature`"):
         load("temperature")
+
+
+def test_adapters_of_other_seeds_are_passed_over(project: Path) -> None:
+    for seed in (11, 12):
+        (project / "variants" / "tiny" / "soft" / f"seed-{seed}").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"seed-11: missing adapter_config.json"):
+        list(variants.load("./tiny", "soft", (11,), COMPUTE, benchmark="test", batch=4))
+    with pytest.raises(UserError, match=r"^variants/tiny/soft: no adapter here"):
+        list(variants.load("./tiny", "soft", (3,), COMPUTE, benchmark="test", batch=4))

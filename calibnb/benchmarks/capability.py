@@ -32,7 +32,7 @@ from lm_eval.utils import hash_string
 from tqdm.auto import tqdm
 
 from calibnb.errors import UserError
-from calibnb.models import ChatFormat
+from calibnb.models import SWITCHES, ChatFormat
 from calibnb.tree import Body, continuations
 
 Floats = npt.NDArray[np.float64]
@@ -280,6 +280,9 @@ def tiny_task(name: str, data: Path | None) -> dict[str, Any]:
     while "include" in config:
         below = (folder / config.pop("include")).read_text(encoding="utf-8")
         config = yaml.load(below, Loader) | config
+    # Of several readings of an answer the first, the strictest, counts: a task is one score.
+    if "filter_list" in config:
+        config["filter_list"] = config["filter_list"][:1]
     # A name of our own: the harness would lay this over its own task of the same name, which cannot be loaded.
     config["task"] = f"calibnb_{name}"
     if data is not None:
@@ -334,6 +337,7 @@ class Harness(HFLM):  # type: ignore[misc]
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
+            **SWITCHES,
         )
         return text + self.chat.forced if add_generation_prompt else text
 

@@ -80,7 +80,8 @@ def bundled() -> list[Document]:
 def load(source: str, split: str, bytes_per_slice: int) -> list[Document]:
     """The documents that are scored, in their order, at most `bytes_per_slice` bytes of each slice.
 
-    A document gives at most an eighth of them and is cut at a line: an interval over documents needs several.
+    A document gives at most an eighth of them and is cut at a line, or within its first line where that is longer:
+    an interval over documents needs several.
 
     Args:
         source: `bundled`, or a folder with a folder a slice, as PALOMA is laid out: ``<slice>/<split>/*.jsonl.gz`` (or
@@ -96,7 +97,8 @@ def load(source: str, split: str, bytes_per_slice: int) -> list[Document]:
         text, most = document.text, min(left[document.slice], bytes_per_slice // LEAST)
         if len(text.encode()) > most:
             text = text.encode()[:most].decode(errors="ignore")
-            text = text[: text.rfind("\n") + 1]
+            lines = text[: text.rfind("\n") + 1]
+            text = lines or (text if most == bytes_per_slice // LEAST else "")  # what is left may be a few bytes
         if text.strip():
             chosen.append(Document(document.slice, document.name, text))
             left[document.slice] -= len(text.encode())
@@ -220,13 +222,14 @@ def nll(body: Body, documents: Sequence[Tokens], *, window: int, stride: int, ba
 def run(
     body: Body, tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], *, window: int, stride: int
 ) -> pd.DataFrame:
-    """A row a document: ``slice, document, nll, tokens, bytes`` of what is scored."""
+    """A row a document: ``slice, document, sha256`` of its text, and ``nll, tokens, bytes`` of what is scored."""
     tokens = [tokenise(tokenizer, d.text) for d in documents]
     values = nll(body, tokens, window=window, stride=stride)
     return pd.DataFrame(
         {
             "slice": [d.slice for d in documents],
             "document": [d.name for d in documents],
+            "sha256": [d.sha256 for d in documents],
             "nll": [float(v.sum()) for v in values],
             "tokens": [len(v) for v in values],
             "bytes": [t.scored_bytes for t in tokens],

@@ -112,7 +112,8 @@ def measures_of_open_law(found: OpenLaw, target: Target) -> dict[str, float]:
         np.clip(x, target.low, target.high) for x in (found.open_low, found.open_high, found.open_value, found.value)
     )
     reach = high - low + (mean_distance(middle, value, found.mass) if closed > 0 else np.inf)
-    slack = float((found.open_mass * reach).sum()) / (closed * target.scale) if closed > 0 else float("inf")
+    unit = closed * target.scale  # 0 as well for a law that is all but certain, which has no nW1
+    slack = float((found.open_mass * reach).sum()) / unit if unit > 0 else float("inf")
     valid = float(found.mass[metrics.allowed(found.value, spec.support, spec.discrete)].sum())
     return given | {
         "number_mass": closed,

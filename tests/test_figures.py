@@ -36,6 +36,7 @@ def headline_frame():
     rng = np.random.default_rng(0)
     rows = [
         {"split": split, "variant": variant, "value": value, "low": 0.8 * value, "high": 1.3 * value}
+        | {"settled": variant != "base"}
         for split in SPLITS
         for variant, value in zip(VARIANTS, 1 + rng.random(4), strict=True)
     ]
@@ -237,6 +238,8 @@ def test_headline_draws_each_value_at_its_place():
         drawn = {to_hex(c[0].get_color()).upper(): c[0].get_xdata()[0] for c in axis.containers}
         for _, row in frame[frame["split"] == split].iterrows():
             assert drawn[figures.look(row["variant"]).colour] == row["value"]
+        hollow = [to_hex(c[0].get_color()).upper() for c in axis.containers if c[0].get_markerfacecolor() == "white"]
+        assert hollow == [figures.look("base").colour]
 
 
 def test_headline_leaves_a_missing_variant_out():

@@ -21,7 +21,7 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import processors
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from calibnb import models
+from calibnb import models, sources
 from calibnb.errors import UserError
 from calibnb.models import ChatFormat, chat_format
 
@@ -271,7 +271,7 @@ def test_real_conventions(real_tokenizer: PreTrainedTokenizerBase) -> None:
 def test_gemma_template_renders_as_the_published_one(system: str | None) -> None:
     tokenizer = load_real_tokenizer("gemma3")
     published = chat_format(tokenizer)
-    tokenizer.chat_template = models.GEMMA_TEMPLATE
+    tokenizer.chat_template = sources.GEMMA_TEMPLATE
     ours = chat_format(tokenizer)
     assert ours.template != published.template
     for text in ("Hi", "  two\nlines ", ""):

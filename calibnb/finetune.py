@@ -79,7 +79,8 @@ def example(
 def ordinary_example(turn: Turn, chat: models.ChatFormat) -> Example:
     """A question with its one answer, a trie of a single path; its loss is the mean over the answer's tokens."""
     trie = build(chat.answer_ids([turn.answer]), [1.0], chat.end_id)
-    return Example(chat.prompt_ids(turn.prompt), trie, objective(trie, [1], "samples", "path"), trie.path.size)
+    prompt = chat.prompt_ids(turn.prompt, system=turn.system)
+    return Example(prompt, trie, objective(trie, [1], "samples", "path"), trie.path.size)
 
 
 # --------------------------------------------------------------------------------------------------------------

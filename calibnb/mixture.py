@@ -13,11 +13,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 
-from calibnb import jsonl
+from calibnb import records
 from calibnb.errors import UserError
 from calibnb.models import ChatFormat
 from calibnb.params import FinetuneParams
@@ -28,10 +29,11 @@ SELF = "self"
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and its answer."""
+    """A question and its answer, under a system text if it has one."""
 
     prompt: str
     answer: str
+    system: str | None = None
 
 
 def bundled_prompts() -> pd.DataFrame:
@@ -75,24 +77,39 @@ def load(source: str, own: Path) -> list[Turn]:
     """Questions and answers to mix in.
 
     Args:
-        source: `self`, a local jsonl file, or `org/name:path/in/repo.jsonl`, a file of a hub dataset; a line is an
-            object with the texts `prompt` and `answer`.
+        source: `self`, a local jsonl file, or a split of a hub dataset (`records.load`); a record is an object with the
+            texts `prompt` and `answer`, or with `messages`, of which the first question and its answer are taken.
         own: the file that `self` stands for, of :func:`write`.
 
     Raises:
-        UserError: a file that cannot be had, is empty or holds a malformed line, which is named.
+        UserError: a source that cannot be had, is empty or holds a malformed record, which is named.
     """
-    data = own.read_bytes() if source == SELF else jsonl.fetch(source, "finetune.mixture.source", SELF)
-    name = str(own) if source == SELF else source
-    turns = []
-    for number, row in jsonl.values(data, name):
-        for key in ("prompt", "answer"):
-            if not isinstance(row, dict) or not isinstance(row.get(key), str) or not row[key].strip():
-                raise UserError(f"{name}, line {number}: {key} must be a text that is not empty")
-        turns.append(Turn(row["prompt"], row["answer"]))
+    found = records.load(str(own) if source == SELF else source, "finetune.mixture.source", SELF)
+    turns = [_turn(record, where) for where, record in found]
     if not turns:
-        raise UserError(f"{name}: no line in it; must hold one object a line with the keys prompt and answer")
+        raise UserError(f"{source}: nothing in it; must hold one object a line with the keys prompt and answer")
     return turns
+
+
+def _turn(record: Any, where: str) -> Turn:
+    fields = record if isinstance(record, dict) else {}
+    if "messages" in fields and "answer" not in fields:
+        fields = _first_exchange(fields["messages"], where)
+    for key in ("prompt", "answer"):
+        if not isinstance(fields.get(key), str) or not fields[key].strip():
+            raise UserError(f"{where}: {key} must be a text that is not empty")
+    return Turn(fields["prompt"], fields["answer"], fields.get("system"))
+
+
+def _first_exchange(messages: Any, where: str) -> dict[str, Any]:
+    """`prompt`, `answer` and, where there is one, `system` of a conversation of `role` and `content`."""
+    turns = messages if isinstance(messages, list) and all(isinstance(turn, dict) for turn in messages) else []
+    roles = [turn.get("role") for turn in turns[:3]]
+    leads = roles[:1] == ["system"]
+    if roles[leads : leads + 2] != ["user", "assistant"]:
+        raise UserError(f"{where}: messages must open with a user and an assistant, after at most a system text")
+    said = [turn.get("content") for turn in turns[:3]]
+    return {"prompt": said[leads], "answer": said[leads + 1]} | ({"system": said[0]} if leads else {})
 
 
 def without(name: str, methods: Mapping[str, FinetuneParams]) -> str | None:

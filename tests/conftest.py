@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -163,3 +165,20 @@ def load_real_tokenizer(family: str) -> PreTrainedTokenizerBase:
 def real_tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
     """The tokenizers of the four families in turn, as published."""
     return load_real_tokenizer(request.param)
+
+
+@pytest.fixture
+def hub_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], None]:
+    """Lets `datasets` find a folder under a hub id, laid out as on the hub; nothing else of it is replaced."""
+    import datasets
+
+    load = datasets.load_dataset
+
+    def lies_in(name: str, folder: Path) -> None:
+        def found(path: str, config: str | None, **how: Any) -> Any:
+            assert path == name
+            return load(str(folder), config, cache_dir=str(tmp_path / "cache"), **how)
+
+        monkeypatch.setattr(datasets, "load_dataset", found)
+
+    return lies_in

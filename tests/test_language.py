@@ -885,6 +885,23 @@ def test_answers_that_a_tokenizer_cannot_tell_apart_are_an_error(
         language.run_exact(Body(llama), chat, [item])
 
 
+def test_tables_without_a_kind_of_suite_can_be_read(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
+    """The notebooks select columns by name, also where a file of items has none of their suites."""
+    vocabulary = chat.tokenizer.get_vocab()
+    none = language.run_exact(Body(llama), chat, [FLIPS])
+    assert len(none) == 0 and set(language.EXACT_COLUMNS) <= set(none)
+    none = language.run_paraphrases(Body(llama), chat, vocabulary, [FLIPS], SEARCH)
+    assert len(none) == 0 and set(language.PARAPHRASE_COLUMNS) <= set(none)
+
+    def ask(prompts: Sequence[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
+        return [["heads"] * draws for _ in prompts]
+
+    for table in language.run_sampled(ask, [], answers=2, max_new_tokens=9, seed=0):
+        assert len(table) == 0 and {"suite", "id", "valid"} <= set(table)
+    table, _ = language.run_sampled(ask, [FLIPS], answers=2, max_new_tokens=9, seed=0)
+    assert set(language.SAMPLED_COLUMNS) <= set(table) and table["first_tv"].isna().all()
+
+
 def test_run_paraphrases_is_the_open_law_of_each_prompt(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
     items = [item for item in ITEMS if isinstance(item, Paraphrase)][::12]
     vocabulary = chat.tokenizer.get_vocab()

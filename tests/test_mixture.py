@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 import yaml
 from transformers import PreTrainedTokenizerFast
@@ -11,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from calibnb import mixture, models, params
 from calibnb.benchmarks import capability, novelty
 from calibnb.errors import UserError
+from calibnb.finetune import ordinary_example
 from calibnb.mixture import Turn
 
 
@@ -55,8 +59,53 @@ def test_other_sources(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^finetune.mixture.source: no file at './no.jsonl'; allowed: self, a local"):
         mixture.load("./no.jsonl", path)
     path.write_text("\n")
-    with pytest.raises(UserError, match=r"mine.jsonl: no line in it; must hold one object a line"):
+    with pytest.raises(UserError, match=r"mine.jsonl: nothing in it; must hold one object a line"):
         mixture.load(str(path), path)
+
+
+def test_the_first_exchange_of_a_conversation(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    path = tmp_path / "mine.jsonl"
+    system, user, assistant, again = (
+        {"role": role, "content": text}
+        for role, text in (("system", "Be brief."), ("user", "Why?"), ("assistant", "So."), ("user", "Really?"))
+    )
+    lines = [{"messages": [user, assistant, again]}, {"messages": [system, user, assistant], "source": "x"}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plain, led = mixture.load(str(path), Path("absent"))
+    assert (plain, led) == (Turn("Why?", "So."), Turn("Why?", "So.", system="Be brief."))
+    chat = models.chat_format(digit_tokenizer)
+    texts = ["".join(digit_tokenizer.convert_ids_to_tokens(ordinary_example(t, chat).prompt)) for t in (plain, led)]
+    assert "Be brief." not in texts[0] and "Be brief." in texts[1] and texts[1].endswith(texts[0])
+
+    for bad in ([], [system, assistant], [assistant, user], [user], "Why?", [user, 3]):
+        path.write_text(json.dumps({"messages": bad}))
+        with pytest.raises(UserError, match=r"mine.jsonl, line 1: messages must open with a user and an assistant"):
+            mixture.load(str(path), path)
+    path.write_text(json.dumps({"messages": [user, assistant | {"content": " "}]}))
+    with pytest.raises(UserError, match=r"mine.jsonl, line 1: answer must be a text that is not empty$"):
+        mixture.load(str(path), path)
+
+
+def test_a_hub_dataset(tmp_path: Path, hub_dataset: Callable[[str, Path], None]) -> None:
+    configs = ""
+    for config in ("short", "long"):
+        configs += f"- config_name: {config}\n  data_files: {config}.jsonl\n"
+        (tmp_path / f"{config}.jsonl").write_text(json.dumps({"prompt": "Why?", "answer": config}))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    hub_dataset("org/name", tmp_path)
+    assert mixture.load("org/name:long:train", Path("absent")) == [Turn("Why?", "long")]
+    wrong = {"org/name:long:test": "Unknown split", "org/name:none:train": "none", "org/name:train": "Config"}
+    for source, said in wrong.items():
+        problem = rf"^finetune.mixture.source: {source} cannot be had from the hub .*{said}"
+        with pytest.raises(UserError, match=problem) as error:
+            mixture.load(source, Path("absent"))
+        assert "\n" not in str(error.value)
+
+
+def test_a_hub_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"^finetune.mixture.source: org/none:train cannot be had.*a local jsonl file"):
+        mixture.load("org/none:train", Path("absent"))
 
 
 @pytest.mark.parametrize(

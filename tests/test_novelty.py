@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import huggingface_hub.constants
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import CHATML, digit_chat_tokenizer
-from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -35,7 +35,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from calibnb import jsonl, models, stats
+from calibnb import models, stats
 from calibnb.benchmarks import novelty
 from calibnb.benchmarks.novelty import (
     THRESHOLDS,
@@ -128,7 +128,7 @@ GOOD = '{"id": "a", "prompt": "Name one."}'
         ('{"id": "x", "prompt": ["y"]}', r"prompt must be a text that is not empty, got \['y'\]"),
         ('{"id": 7, "prompt": "y"}', "id must be a text that is not empty, got 7"),
         ('{"id": "x", "prompt": "y", "category": 1}', "category must be a text, got 1"),
-        ('{"id": "a", "prompt": "y"}', "the id 'a' is taken by an earlier line"),
+        ('{"id": "a", "prompt": "y"}', "the id 'a' is taken by an earlier one"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, line: str | bytes, problem: str) -> None:
@@ -140,7 +140,7 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str | bytes, problem: s
 
 def test_no_file_and_no_prompt(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"^novelty.prompts: no file at 'absent.jsonl'; allowed: bundled, a local jsonl file, or a file"
+        UserError, match=r"^novelty.prompts: no file at 'absent.jsonl'; allowed: bundled, a local jsonl file, or a "
     ):
         load_prompts("absent.jsonl")
     with pytest.raises(UserError, match="no file at"):
@@ -149,16 +149,15 @@ def test_no_file_and_no_prompt(tmp_path: Path) -> None:
         load_prompts(written(tmp_path / "some.jsonl", "", " "))
 
 
-def test_prompts_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[object, ...]] = []
-
-    def download(repo: str, path: str, *, repo_type: str) -> str:
-        asked.append((repo, path, repo_type))
-        return written(tmp_path / "got.jsonl", GOOD)
-
-    monkeypatch.setattr(jsonl, "hf_hub_download", download)
-    assert load_prompts("some-org/bench:data/curated.jsonl") == [Prompt("a", "Name one.", None)]
-    assert asked == [("some-org/bench", "data/curated.jsonl", "dataset")]
+def test_prompts_from_the_hub(tmp_path: Path, hub_dataset: Callable[[str, Path], None]) -> None:
+    rows = [{"id": f"curated-{i}", "category": None, "prompt": f"Name {i}.", "paraphrases": ["x"]} for i in (1, 2)]
+    (tmp_path / "data").mkdir()
+    pd.DataFrame(rows).to_parquet(tmp_path / "data" / "curated-00000-of-00001.parquet")
+    hub_dataset("some-org/bench", tmp_path)
+    assert load_prompts("some-org/bench:curated") == [Prompt(f"curated-{i}", f"Name {i}.", None) for i in (1, 2)]
+    pd.DataFrame([*rows, rows[0]]).to_parquet(tmp_path / "data" / "twice-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=r"^some-org/bench:twice, row 3: the id 'curated-1' is taken by an earlier"):
+        load_prompts("some-org/bench:twice")
 
 
 @pytest.fixture
@@ -166,12 +165,6 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's own client without a network and with an empty cache."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-
-
-@pytest.mark.usefixtures("offline")
-def test_prompts_out_of_reach() -> None:
-    with pytest.raises(UserError, match=r"org/bench:a\.jsonl cannot be had.*name a local jsonl file \(/path/to"):
-        load_prompts("org/bench:a.jsonl")
 
 
 # ---------------------------------------------------------------------------------------- the short rule
@@ -863,13 +856,3 @@ def test_run_with_tiny_models(encoder_folder: Path, classifier_folder: Path, rew
         assert texts["class"].tolist() == [number for classes, _, _ in expected for number in classes]
         assert frame["short"].tolist() == [short / compared for _, compared, short in expected]
         assert frame["utility"].between(0, 10).all() and (texts["rating"].notna().sum() == frame["distinct"].sum())
-
-
-def test_errors_of_the_hub_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(*_: object, **__: object) -> str:
-        raise LocalEntryNotFoundError("no connection")
-
-    monkeypatch.setattr(jsonl, "hf_hub_download", download)
-    with pytest.raises(UserError, match=r"LocalEntryNotFoundError") as error:
-        load_prompts("org/bench:a.jsonl")
-    assert isinstance(error.value.__cause__, LocalEntryNotFoundError)

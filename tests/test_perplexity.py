@@ -176,9 +176,21 @@ def test_a_beginning_of_sequence_is_context(digit_tokenizer: PreTrainedTokenizer
     assert found.ids == [1, *plain.ids] and found.first == 2 and found.scored_bytes == plain.scored_bytes == 4
 
 
-def test_too_short_a_document_is_one_line(digit_tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(UserError, match=r"^perplexity: a document of fewer than two tokens \('a'\)"):
-        perplexity.tokenise(digit_tokenizer, "a")
+def test_one_token_scores_nothing(digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    short = perplexity.tokenise(digit_tokenizer, "a")
+    assert (len(short.ids), short.first, short.scored_bytes) == (1, 1, 0)
+    assert perplexity.windows(len(short.ids), short.first, 8, 4) == []
+
+
+def test_a_document_of_one_token_among_others(llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    document = perplexity.Document
+    beside = [document("a", "x", "a"), document("a", "y", TEXT)]
+    frame = perplexity.run(Body(llama), digit_tokenizer, beside, window=16, stride=8)
+    alone = perplexity.run(Body(llama), digit_tokenizer, beside[1:], window=16, stride=8)
+    assert frame.loc[0, ["nll", "tokens", "bytes"]].tolist() == [0, 0, 0]
+    pd.testing.assert_frame_equal(frame[1:].reset_index(drop=True), alone)
+    with pytest.raises(UserError, match=r"^perplexity.source: the slice b has no document of two tokens or more$"):
+        perplexity.run(Body(llama), digit_tokenizer, [*beside, document("b", "z", "a")], window=16, stride=8)
 
 
 # --------------------------------------------------------------------------------------------------------- summary

@@ -56,6 +56,17 @@ SHUFFLED = (3, 6)  # entries of a list to shuffle, at least and at most
 DIGITS = 4  # significant digits of printed parameters, as many as `specs.number` prints
 REPEATS = 1000  # simulated perfect samplers behind an expectation that has no closed form
 
+# What the chapters select from the tables: a file of items may hold no suite of a kind, whose table is then empty.
+EXACT_COLUMNS = (
+    "suite", "id", "prompt", "valid_mass", "normalised_tv", "total_variation_all", "top", "top_probability",
+)  # fmt: skip
+PARAPHRASE_COLUMNS = ("suite", "id", "prompt", "wording", "label", "valid_mass", "certificate", "nw1")
+SAMPLED_COLUMNS = (
+    "suite", "id", "prompt", "valid", "pooled_tv", "pooled_tv_perfect", "pooled_tv_ratio", "within_tv",
+    "within_tv_perfect", "first_tv", "first_tv_perfect", "first_tv_ratio", "unchanged", "unchanged_perfect",
+)  # fmt: skip
+TEXT_COLUMNS = ("suite", "id", "answer", "text", "valid", "reason")
+
 
 # ------------------------------------------------------------------------------------------------------------
 # Items
@@ -478,7 +489,13 @@ def run_exact(body: Body, chat: ChatFormat, items: Sequence[Item]) -> pd.DataFra
         measures = choice_measures(log_masses, p, numbers_of(item.answers))
         share = float(np.exp(log_masses[top] - np.logaddexp.reduce(log_masses)))
         rows.append(about | measures | {"top": item.answers[top].text, "top_probability": share})
-    return pd.DataFrame(rows)
+    return _table(rows, EXACT_COLUMNS)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows as they are, with the `columns` that none of them has."""
+    frame = pd.DataFrame(rows)
+    return frame.reindex(columns=[*frame.columns, *(name for name in columns if name not in frame)])
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -511,7 +528,7 @@ def run_paraphrases(
         about = {"suite": item.suite, "id": item.id, "prompt": item.prompt, "wording": item.wording}
         setting = {"family": item.spec.family, "label": item.spec.label, "split": item.spec.split}
         rows.append(about | setting | measures_of_open_law(found, targets[item.spec]))
-    return pd.DataFrame(rows)
+    return _table(rows, PARAPHRASE_COLUMNS)
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -804,4 +821,4 @@ def run_sampled(
         for number, (text, reading) in enumerate(zip(written, readings, strict=True)):
             row = {"suite": item.suite, "id": item.id, "answer": number, "text": text}
             texts.append(row | {"valid": not reading.reason, "reason": reading.reason})
-    return pd.DataFrame(rows), pd.DataFrame(texts)
+    return _table(rows, SAMPLED_COLUMNS), _table(texts, TEXT_COLUMNS)

@@ -24,6 +24,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -43,7 +44,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_protobuf_available, is_sentencepiece_available
 
-from calibnb import jsonl, metrics, models, stats
+from calibnb import metrics, models, records, stats
 from calibnb.errors import UserError
 from calibnb.metrics import Floats
 from calibnb.params import HUB
@@ -67,38 +68,32 @@ class Prompt:
 
 
 def load_prompts(source: str) -> list[Prompt]:
-    """Prompts in the order of their file.
+    """Prompts in the order of their source.
 
-    source: `bundled` (60 prompts of five kinds, short enough for a small model), a local jsonl file, or
-    `org/name:path/in/repo.jsonl`, a file of a hub dataset. A line is an object with the texts `id` and `prompt`
-    and, if it likes, `category`, as the benchmark publishes its own; other keys are ignored.
-    Raises UserError for a file that cannot be had and for the first malformed line, with its number.
+    source: `bundled` (60 prompts of five kinds, short enough for a small model), a local jsonl file, or a split of a
+    hub dataset (`records.load`; the published ones are `yimingzhang/novelty-bench:curated` and `:wildchat`). A record
+    is an object with the texts `id` and `prompt` and, if it likes, `category`; other keys are ignored.
+    Raises UserError for a source that cannot be had and for the first malformed record, with its number.
     """
-    if source == "bundled":
-        return parse_prompts(_bundled("novelty.jsonl"), "novelty.jsonl")
-    return parse_prompts(jsonl.fetch(source, "novelty.prompts", "bundled"), source)
-
-
-def parse_prompts(data: bytes, name: str) -> list[Prompt]:
-    """Prompts from the bytes of a jsonl file; `name` stands for it in errors. Blank lines are skipped."""
+    with importlib.resources.as_file(_bundled("novelty.jsonl")) as bundled:
+        found = list(records.load(str(bundled) if source == "bundled" else source, "novelty.prompts", "bundled"))
     prompts: dict[str, Prompt] = {}
-    for number, row in jsonl.values(data, name):
-        where = f"{name}, line {number}"
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: a {type(row).__name__}; must be an object with the keys id and prompt")
+    for where, record in found:
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: a {type(record).__name__}; must be an object with the keys id and prompt")
         for key in ("id", "prompt"):
-            if key not in row:
+            if key not in record:
                 raise UserError(f"{where}: no {key}; must be an object with the keys id and prompt")
-            if not isinstance(row[key], str) or not row[key].strip():
-                raise UserError(f"{where}: {key} must be a text that is not empty, got {row[key]!r}")
-        category = row.get("category")
+            if not isinstance(record[key], str) or not record[key].strip():
+                raise UserError(f"{where}: {key} must be a text that is not empty, got {record[key]!r}")
+        category = record.get("category")
         if category is not None and not isinstance(category, str):
             raise UserError(f"{where}: category must be a text, got {category!r}")
-        if row["id"] in prompts:
-            raise UserError(f"{where}: the id {row['id']!r} is taken by an earlier line")
-        prompts[row["id"]] = Prompt(row["id"], row["prompt"], category)
+        if record["id"] in prompts:
+            raise UserError(f"{where}: the id {record['id']!r} is taken by an earlier one")
+        prompts[record["id"]] = Prompt(record["id"], record["prompt"], category)
     if not prompts:
-        raise UserError(f"{name}: no prompt in it; must hold one object a line with the keys id and prompt")
+        raise UserError(f"{source}: no prompt in it; must hold one object a line with the keys id and prompt")
     return list(prompts.values())
 
 
@@ -109,11 +104,11 @@ def load_pairs() -> pd.DataFrame:
     same, whatever the wording, order and length. Half of the pairs are the same; among the others are many in the
     same words about another thing, and among the same many in other words, so that shared words do not tell.
     """
-    return pd.DataFrame([json.loads(line) for line in _bundled("same_answers.jsonl").splitlines()])
+    return pd.DataFrame([json.loads(line) for line in _bundled("same_answers.jsonl").read_bytes().splitlines()])
 
 
-def _bundled(name: str) -> bytes:
-    return (importlib.resources.files("calibnb") / "prompts" / name).read_bytes()
+def _bundled(name: str) -> Traversable:
+    return importlib.resources.files("calibnb") / "prompts" / name
 
 
 def _out_of_reach(name: str, instead: str, error: Exception) -> UserError:

@@ -29,7 +29,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from calibnb import jsonl
+from calibnb import records
 from calibnb.errors import UserError
 from calibnb.tree import Body
 
@@ -125,7 +125,7 @@ def parse(data: bytes, where: str, slice_name: str) -> list[Document]:
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{where}: no gzip file ({error})") from error
     documents = []
-    for number, row in jsonl.values(data, where):
+    for number, row in records.parse(data, where):
         if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
             raise UserError(f"{where}, line {number}: must be an object whose key text holds a text that is not empty")
         documents.append(Document(slice_name, f"{Path(where).name}:{number}", row["text"]))
@@ -149,14 +149,12 @@ class Tokens:
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, text: str) -> Tokens:
-    """Tokens of a document; its first token is context only, in the count of bytes too.
+    """Tokens of a document; its first token is context only, in the count of bytes too, so one token scores nothing.
 
     Where the first character is cut in several tokens all of these are context, so that bytes stay whole.
     """
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
-    if len(ids) < 2:
-        raise UserError(f"perplexity: a document of fewer than two tokens ({text[:40]!r}) has none that can be scored")
     first = next((i for i in range(1, len(ids)) if offsets[i][0] >= offsets[i - 1][1] > 0), len(ids))
     end_of_context = offsets[first - 1][1]
     bos = [tokenizer.bos_token_id] if adds_bos(tokenizer) else []
@@ -222,8 +220,15 @@ def nll(body: Body, documents: Sequence[Tokens], *, window: int, stride: int, ba
 def run(
     body: Body, tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document], *, window: int, stride: int
 ) -> pd.DataFrame:
-    """A row a document: ``slice, document, sha256`` of its text, and ``nll, tokens, bytes`` of what is scored."""
+    """A row a document: ``slice, document, sha256`` of its text, and ``nll, tokens, bytes`` of what is scored.
+
+    Raises UserError for a slice all of whose documents are of one token, of which none can be scored.
+    """
     tokens = [tokenise(tokenizer, d.text) for d in documents]
+    scored = {d.slice for d, t in zip(documents, tokens, strict=True) if t.first < len(t.ids)}
+    for document in documents:
+        if document.slice not in scored:
+            raise UserError(f"perplexity.source: the slice {document.slice} has no document of two tokens or more")
     values = nll(body, tokens, window=window, stride=stride)
     return pd.DataFrame(
         {

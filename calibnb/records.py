@@ -1,0 +1,71 @@
+"""Records that a parameter names: a file of one json value a line, or a split of a hub dataset."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from calibnb.errors import UserError
+from calibnb.params import HUB
+
+_HUB_SPLIT = re.compile(rf"({HUB.pattern}):(?:([\w.+-]+):)?(\w+(?:\.\w+)*)")
+
+
+def load(source: str, key: str, *words: str) -> Iterator[tuple[str, Any]]:
+    """``(place, value)`` of every record; the place, a line or a row of the source, is for errors.
+
+    Args:
+        source: a local jsonl file, or a split of a hub dataset as `org/name:split` or `org/name:config:split`, which
+            `datasets` downloads, keeps and reads in any format that has no code of its own.
+        key: the parameter that names the source, and words: what else it may say; both are for errors.
+
+    Raises:
+        UserError: a source that cannot be had, a line that is not utf-8 or not json.
+    """
+    on_hub = _HUB_SPLIT.fullmatch(source)
+    if on_hub is not None and not source.startswith(("/", "./", "../")):
+        for number, value in enumerate(_split(source, key, *on_hub.groups()), start=1):
+            yield f"{source}, row {number}", value
+        return
+    if not Path(source).is_file():
+        allowed = ", ".join((*words, "a local jsonl file"))
+        raise UserError(
+            f"{key}: no file at {source!r}; allowed: {allowed}, or a split of a hub dataset as org/name:split or "
+            "org/name:config:split"
+        )
+    for line, value in parse(Path(source).read_bytes(), source):
+        yield f"{source}, line {line}", value
+
+
+def _split(source: str, key: str, name: str, config: str | None, split: str) -> Any:
+    import datasets  # takes a second to import, and most studies name no hub dataset
+
+    try:
+        return datasets.load_dataset(name, config, split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{key}: {source} cannot be had from the hub ({type(error).__name__}: {reason}); connect or log in, name "
+            "another split, or name a local jsonl file (/path/to/file.jsonl)"
+        ) from error
+
+
+def parse(data: bytes, name: str) -> Iterator[tuple[int, Any]]:
+    """``(line number, value)`` from a file's bytes; `name` stands for it in errors. Blank lines are skipped.
+
+    Raises UserError for the first line that is not utf-8 or not json, with its number.
+    """
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            value = json.loads(line)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where}: not utf-8 (byte {error.start + 1})") from error
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}: not json ({error.msg} at character {error.pos + 1})") from error
+        yield number, value

@@ -16,7 +16,7 @@ import posixpath
 import re
 import string
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -155,6 +155,7 @@ def _unique(raw: Any) -> Any:
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HUB = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
+HUB_SPLIT = re.compile(rf"({HUB.pattern}):(?:([\w.+-]+):)?(\w+(?:\.\w+)*)")  # org/name:split, org/name:config:split
 
 
 def _model_name(raw: Any) -> Any:
@@ -548,6 +549,36 @@ def parse(raw: Mapping[str, Any], source: str = "params.yaml") -> Params:
     return params
 
 
+def absent(params: Params) -> Iterator[str]:
+    """Lines on the local files and folders that parameters name and that are not there, seen from the current folder.
+
+    Stages look again when they read them; a check before any work saves the hours that come first.
+    """
+    model = (HUB, "a hub id org/name")
+    data = (HUB_SPLIT, "a split of a hub dataset as org/name:split or org/name:config:split")
+    mixtures = {name: params.finetune[name].mixture for name in params.methods}
+    novelty, capability = params.novelty, params.capability
+    # key, value, words that it may say, what it may be on the hub, what it is here
+    rows: list[tuple[str, str | None, Collection[str], tuple[re.Pattern[str], str] | None, str]] = [
+        *(("models", name, TABLE, model, "folder") for name in params.models),
+        *((f"finetune.{name}.mixture.source", m.source, ["self"], data, "file") for name, m in mixtures.items() if m),
+        ("novelty.prompts", novelty.prompts, ["bundled"], data, "file"),
+        ("novelty.classifier", novelty.classifier, ["null"], model, "folder"),
+        ("novelty.classifier_tokenizer", novelty.classifier_tokenizer, ["null"], model, "folder"),
+        ("novelty.reward_model", novelty.reward_model, ["null"], model, "folder"),
+        ("language.items", params.language.items, ["bundled"], None, "file"),
+        ("capability.data", capability.data, ["null"], None, "folder"),
+        ("capability.irt", capability.irt, ["null", "published"], None, "file"),
+        ("perplexity.source", params.perplexity.source, ["bundled"], None, "folder"),
+    ]
+    for key, value, words, hub, kind in rows:
+        if value is None or value in words or (hub is not None and hub[0].fullmatch(value)):
+            continue
+        if not (Path(value).is_file() if kind == "file" else Path(value).is_dir()):
+            allowed = [*words, *([hub[1]] if hub else [])]
+            yield f"{key}: must be {', '.join(allowed)} or a {kind}, got {value}, where no {kind} is"
+
+
 def merge(base: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with a profile's keys laid over it.
 
@@ -817,14 +848,20 @@ def _space_problems(params: Params, settings: list[specs.Spec]) -> Iterator[str]
 # ------------------------------------------------------------------------------------------- command line
 
 
+def check(path: str) -> None:
+    """Read a file and look for the files and folders that it names. Raises UserError with the first problem's line."""
+    for problem in absent(load(path)):
+        raise UserError(f"{path}: {problem}")
+
+
 def main(arguments: list[str]) -> int:
     """`check [FILE]` or `merge FILE PROFILE`; returns the exit status."""
     try:
         match arguments:
             case ["check"]:
-                load()
+                check("params.yaml")
             case ["check", path]:
-                load(path)
+                check(path)
             case ["merge", path, profile]:
                 merged = merge(read(path), read(profile))
                 parse(merged, f"{path} + {profile}")

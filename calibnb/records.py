@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from calibnb.errors import UserError
-from calibnb.params import HUB
-
-_HUB_SPLIT = re.compile(rf"({HUB.pattern}):(?:([\w.+-]+):)?(\w+(?:\.\w+)*)")
+from calibnb.params import HUB_SPLIT
 
 
 def load(source: str, key: str, *words: str) -> Iterator[tuple[str, Any]]:
@@ -25,8 +22,8 @@ def load(source: str, key: str, *words: str) -> Iterator[tuple[str, Any]]:
     Raises:
         UserError: a source that cannot be had, a line that is not utf-8 or not json.
     """
-    on_hub = _HUB_SPLIT.fullmatch(source)
-    if on_hub is not None and not source.startswith(("/", "./", "../")):
+    on_hub = HUB_SPLIT.fullmatch(source)
+    if on_hub is not None:
         for number, value in enumerate(_split(source, key, *on_hub.groups()), start=1):
             yield f"{source}, row {number}", value
         return

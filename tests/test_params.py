@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -570,6 +571,49 @@ def test_check_says_nothing_about_a_good_file(root, monkeypatch, capsys):
     assert params.main(["check"]) == 0
     assert params.main(["check", "params.yaml"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"models": ["./tiny"]},
+            "models: must be smollm2-135m, gemma3-270m, a hub id org/name or a folder, got ./tiny, where no folder is",
+        ),
+        (
+            {"finetune": {"mixed": {"mixture": {"source": "mine.jsonl"}}}},
+            "finetune.mixed.mixture.source: must be self, a split of a hub dataset as org/name:split or "
+            "org/name:config:split or a file, got mine.jsonl, where no file is",
+        ),
+        ({"novelty": {"prompts": "org/name"}}, "novelty.prompts: must be bundled, a split of a hub dataset as org/"),
+        ({"novelty": {"reward_model": "/r"}}, "novelty.reward_model: must be null, a hub id org/name or a folder, got"),
+        ({"language": {"items": "."}}, "language.items: must be bundled or a file, got ., where no file is"),
+        ({"perplexity": {"source": "x"}}, "perplexity.source: must be bundled or a folder, got x, where no folder is"),
+        ({"capability": {"data": "./x"}}, "capability.data: must be null or a folder, got ./x, where no folder is"),
+        ({"capability": {"irt": "./x"}}, "capability.irt: must be null, published or a file, got ./x, where no file"),
+    ],
+)
+def test_what_a_parameter_names_must_be_there(study, tmp_path, monkeypatch, capsys, changes, message):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(params.merge(study, changes), sort_keys=False))
+    assert params.main(["check"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"params.yaml: {message}") and error.count("\n") == 1
+
+
+def test_what_a_parameter_names_may_be_on_the_hub_or_here(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.jsonl").write_text("")
+    Path("tiny").mkdir()
+    changes = {
+        "models": ["./tiny", "org/name"],
+        "novelty": {"prompts": "org/name:config:train", "classifier": "org/judge"},
+        "finetune": {"mixed": {"mixture": {"source": "mine.jsonl"}}},
+        "perplexity": {"source": "./tiny"},
+    }
+    changes["finetune"]["unused"] = params.merge(study["finetune"]["mixed"], {"mixture": {"source": "absent.jsonl"}})
+    Path("params.yaml").write_text(yaml.safe_dump(params.merge(study, changes), sort_keys=False))
+    params.check("params.yaml")
 
 
 def test_merged_files_pass_the_check(root, monkeypatch, capsys, tmp_path):

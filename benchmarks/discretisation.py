@@ -13,7 +13,7 @@ import time
 from common import load, parser
 
 from calibnb import laws
-from calibnb.params import SpaceParams
+from calibnb.blocks import SpaceParams
 from calibnb.tree import answer_log_probabilities
 from calibnb.trie import build
 

@@ -32,9 +32,10 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from calibnb import laws, models, specs
+from calibnb.blocks import FamilyGrid
 from calibnb.errors import UserError
 from calibnb.mixture import Turn
-from calibnb.params import FamilyGrid, FinetuneParams, PromptParams
+from calibnb.params import FinetuneParams, PromptParams
 from calibnb.specs import Spec
 from calibnb.tree import Body, Rows, head_logits, pack, segment, shared_prefix
 from calibnb.trie import Ints, Objective, Trie, ancestors_of, build, draw, objective

@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calibnb.blocks import Discretisation, SpaceParams
 from calibnb.errors import UserError
-
-if TYPE_CHECKING:
-    from calibnb.params import SpaceParams
-    from calibnb.specs import Spec
+from calibnb.specs import Spec
 
 Floats = NDArray[np.float64]
-Discretisation = Literal["thin", "coarsen"]
 
 TAILS = (0.001, 0.999)
 LARGEST = 2**53  # beyond it a float64 no longer holds every integer, so strings and values would part

@@ -10,7 +10,6 @@ params.yaml explains each key where it stands.
 
 from __future__ import annotations
 
-import json
 import math
 import posixpath
 import re
@@ -26,120 +25,20 @@ import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     Strict,
     ValidationError,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
 from calibnb import categories, laws, specs
+from calibnb.blocks import MAX_GRID, Block, FamilyGrid, SpaceParams, refusal, shown
 from calibnb.errors import UserError
 from calibnb.families import FAMILIES, ParameterError
 from calibnb.sources import TABLE
 
-LARGEST = 1e15  # size of a grid's numbers: whole ones beyond are no longer exact as floats
-MAX_GRID = 100_000  # settings of one grid: a slip such as n = 10**9 should be an error, not a hang
-
-
 # Variants that nothing is trained for: the model as it comes, and at a fitted temperature.
 UNTRAINED = ("base", "temperature")
-
-
-class Block(BaseModel):
-    """A block of keys: all required, no others, no conversions between types, unchangeable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _problem(requirement: str, got: Any) -> PydanticCustomError:
-    """An error whose text follows the key: "must be ..., got ..."."""
-    return PydanticCustomError("calibnb", f"must be {requirement}, got {_shown(got)}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
-
-
-# ---------------------------------------------------------------------------------------------- families
-
-
-class Axis(Block):
-    """One parameter's values: a list, or points spaced evenly (`lin`) or geometrically (`log`)."""
-
-    kind: Literal["list", "lin", "log"]
-    values: tuple[int | float, ...]  # the list itself, or (low, high, count)
-
-    def points(self) -> list[float]:
-        """The values in the order of the grid."""
-        if self.kind == "list":
-            return list(self.values)
-        low, high, count = self.values
-        space = np.linspace if self.kind == "lin" else np.geomspace
-        return [float(x) for x in space(low, high, int(count))]
-
-    def draw(self, rng: np.random.Generator, integral: bool) -> float:
-        """A value inside the axis's range, as `specs.continuous` describes."""
-        if self.kind == "list":
-            low, high = min(self.values), max(self.values)
-            integral = integral or all(isinstance(x, int) for x in self.values)
-        else:
-            low, high = self.values[:2]
-        if integral:
-            return float(rng.integers(math.ceil(low), math.floor(high), endpoint=True))
-        if self.kind == "log":
-            return math.exp(rng.uniform(math.log(low), math.log(high)))
-        return float(rng.uniform(low, high))
-
-
-def _axis(raw: Any) -> Any:
-    if isinstance(raw, Axis):
-        return raw
-    if isinstance(raw, list):
-        if not raw or not all(map(_is_number, raw)):
-            raise _problem("a list of numbers", raw)
-        if len(set(raw)) < len(raw):
-            raise _problem("a list without repeats", raw)
-        return Axis(kind="list", values=tuple(raw))
-    shape = "a list of numbers, {lin: [low, high, count]} or {log: [low, high, count]}"
-    if not isinstance(raw, dict) or len(raw) != 1 or next(iter(raw)) not in ("lin", "log"):
-        raise _problem(shape, raw)
-    kind, values = next(iter(raw.items()))
-    if not isinstance(values, list) or len(values) != 3 or not all(map(_is_number, values)):
-        raise _problem(shape, raw)
-    low, high, count = values
-    if not isinstance(count, int) or not 2 <= count <= MAX_GRID:
-        raise _problem(f"given with an integer count from 2 to {MAX_GRID}", raw)
-    if not low < high:
-        raise _problem("given with low < high", raw)
-    if kind == "log" and low <= 0:
-        raise _problem("given with low > 0 (a log grid)", raw)
-    return Axis(kind=kind, values=(low, high, count))
-
-
-def _coordinate(raw: Any) -> Any:
-    if not _is_number(raw):
-        raise _problem("a number", raw)
-    return raw
-
-
-Axes = dict[str, Annotated[Axis, BeforeValidator(_axis)]]
-Row = dict[str, Annotated[int | float, BeforeValidator(_coordinate)]]
-
-
-class FamilyGrid(Block):
-    """The settings of one family: `train` and `unseen` grids, or a `held_out` one, and `selected` rows."""
-
-    train: Axes | None = None
-    unseen: Axes | None = None
-    held_out: Axes | None = None
-    selected: Annotated[tuple[Row, ...], Strict(False)]
-
-    @property
-    def grids(self) -> dict[str, Axes]:
-        """The grids that are given, by split."""
-        every = {"train": self.train, "unseen": self.unseen, "held_out": self.held_out}
-        return {split: axes for split, axes in every.items() if axes is not None}
 
 
 # ------------------------------------------------------------------------------------------- other blocks
@@ -147,9 +46,9 @@ class FamilyGrid(Block):
 
 def _unique(raw: Any) -> Any:
     if not isinstance(raw, list) or not raw:
-        raise _problem("a list with at least one entry", raw)
+        raise refusal("a list with at least one entry", raw)
     if any(raw[i] in raw[:i] for i in range(len(raw))):
-        raise _problem("a list without repeats", raw)
+        raise refusal("a list without repeats", raw)
     return tuple(raw)
 
 
@@ -161,7 +60,7 @@ HUB_SPLIT = re.compile(rf"({HUB.pattern}):(?:([\w.+-]+):)?(\w+(?:\.\w+)*)")  # o
 def _model_name(raw: Any) -> Any:
     ok = isinstance(raw, str) and (raw in TABLE or HUB.fullmatch(raw) or raw.startswith(("./", "/")))
     if not ok or ".." in raw.split("/") or not raw.strip("./"):
-        raise _problem(
+        raise refusal(
             f"one of {', '.join(TABLE)}, a hub id org/name, or a folder from ./ or / on without ..", raw
         )
     return raw
@@ -170,13 +69,13 @@ def _model_name(raw: Any) -> Any:
 def _method_name(raw: Any) -> Any:
     if not isinstance(raw, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw) or raw in UNTRAINED:
         names = " and ".join(UNTRAINED)
-        raise _problem(f'a name of lower-case letters, digits, "_" and "-" other than {names}', raw)
+        raise refusal(f'a name of lower-case letters, digits, "_" and "-" other than {names}', raw)
     return raw
 
 
 def _device(raw: Any) -> Any:
     if not isinstance(raw, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", raw):
-        raise _problem("auto, cpu, cuda or cuda:N", raw)
+        raise refusal("auto, cpu, cuda or cuda:N", raw)
     return raw
 
 
@@ -189,7 +88,7 @@ def _template(raw: Any) -> Any:
     except ValueError:  # unbalanced braces
         fields = []
     if sorted(f[1] or "" for f in fields) != needed or any(f[2] or f[3] for f in fields):
-        raise _problem("text that holds {distribution} and {parameters} once each and no other braces", raw)
+        raise refusal("text that holds {distribution} and {parameters} once each and no other braces", raw)
     return raw
 
 
@@ -199,44 +98,44 @@ def _choice(*words: str) -> Any:
             isinstance(raw, int) and not isinstance(raw, bool) and raw >= 1
         ):
             return raw
-        raise _problem(f"an integer >= 1 or one of {', '.join(words)}", raw)
+        raise refusal(f"an integer >= 1 or one of {', '.join(words)}", raw)
 
     return BeforeValidator(check)
 
 
 def _line_of_text(raw: Any) -> Any:
     if not isinstance(raw, str) or not raw.strip() or len(raw.splitlines()) != 1:
-        raise _problem("one line of text", raw)
+        raise refusal("one line of text", raw)
     return raw
 
 
 def _source(raw: Any) -> Any:
     if raw is not None and not (isinstance(raw, str) and (HUB.fullmatch(raw) or raw.startswith(("./", "/")))):
-        raise _problem("null, a hub id org/name, or a folder from ./ or / on", raw)
+        raise refusal("null, a hub id org/name, or a folder from ./ or / on", raw)
     return raw
 
 
 def _tasks(raw: Any) -> Any:
     if raw != "bundled" and not all(isinstance(name, str) and name for name in _unique(raw)):
-        raise _problem("bundled, or a list of names of the harness's tasks (`lm_eval ls tasks`)", raw)
+        raise refusal("bundled, or a list of names of the harness's tasks (`lm_eval ls tasks`)", raw)
     return raw if raw == "bundled" else tuple(raw)
 
 
 def _folder(raw: Any) -> Any:
     if raw is not None and not (isinstance(raw, str) and raw.startswith(("./", "/"))):
-        raise _problem("null, or a folder from ./ or / on", raw)
+        raise refusal("null, or a folder from ./ or / on", raw)
     return raw
 
 
 def _artefact(raw: Any) -> Any:
     if raw is not None and raw != "published" and not (isinstance(raw, str) and raw.startswith(("./", "/"))):
-        raise _problem("null, published, or a file from ./ or / on", raw)
+        raise refusal("null, published, or a file from ./ or / on", raw)
     return raw
 
 
 def _sha256(raw: Any) -> Any:
     if raw is not None and not (isinstance(raw, str) and re.fullmatch(r"[0-9a-f]{64}", raw)):
-        raise _problem("null, or a sha256 of 64 hexadecimal digits", raw)
+        raise refusal("null, or a sha256 of 64 hexadecimal digits", raw)
     return raw
 
 
@@ -248,7 +147,7 @@ def _category_names(raw: Any) -> Any:
     known = categories.table()
     for name in _unique(raw):
         if not isinstance(name, str) or name not in known:
-            raise _problem("a list of names from calibnb/prompts/categories.yaml", name)
+            raise refusal("a list of names from calibnb/prompts/categories.yaml", name)
     return tuple(raw)
 
 
@@ -275,14 +174,6 @@ class PromptParams(Block):
 class DataParams(Block):
     validation_share: Annotated[float, Field(gt=0, le=0.5)]
     significant_digits: Annotated[int, Field(ge=1, le=4)]  # `specs.number` prints 4
-
-
-class SpaceParams(Block):
-    """How a continuous law is put on a decimal grid: see `laws.answer_law`."""
-
-    discretisation: laws.Discretisation
-    num_decimals: Annotated[int, Field(ge=0, le=8)]
-    max_bins: Annotated[int, Field(ge=2, le=65536)]
 
 
 class LoraParams(Block):
@@ -522,7 +413,7 @@ def read(path: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: must be YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: must be a mapping of keys to values, got {_shown(raw)}")
+        raise UserError(f"{path}: must be a mapping of keys to values, got {shown(raw)}")
     return raw
 
 
@@ -604,14 +495,6 @@ def merge(base: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]
 # ------------------------------------------------------------------------------------------------ messages
 
 
-def _shown(value: Any) -> str:
-    """A value as the file might spell it, on one short line."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump()
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _line(error: ErrorDetails) -> str:
     """A pydantic error as `dotted.key: must be ..., got ...`."""
     key = ".".join(str(part) for part in error["loc"] if part != "[key]")
@@ -630,10 +513,10 @@ def _line(error: ErrorDetails) -> str:
     }
     if kind in bounds:
         sign, name = bounds[kind]
-        return f"{key}: must be {sign} {specs.number(context[name])}, got {_shown(got)}"
+        return f"{key}: must be {sign} {specs.number(context[name])}, got {shown(got)}"
     if kind == "literal_error":
         allowed = re.sub(r"'([^']*)'", r"\1", context["expected"]).replace(" or ", ", ")
-        return f"{key}: must be one of {allowed}, got {_shown(got)}"
+        return f"{key}: must be one of {allowed}, got {shown(got)}"
     names = {
         "int_type": "an integer",
         "int_from_float": "an integer",
@@ -645,7 +528,7 @@ def _line(error: ErrorDetails) -> str:
         "dict_type": "a block of keys",
         "model_type": "a block of keys",
     }
-    return f"{key}: must be {names.get(kind, 'valid')}, got {_shown(got)}"
+    return f"{key}: must be {names.get(kind, 'valid')}, got {shown(got)}"
 
 
 def _allowed(loc: tuple[int | str, ...]) -> list[str]:
@@ -724,7 +607,7 @@ def _point_problems(name: str, points: Iterable[Mapping[str, float]], key: str, 
             yield f"{key}{dot}{error.parameter}{colon} {error.problem}"
             return
         if printed in seen:
-            pair = f"{_shown(seen[printed])} and {_shown(point)}"
+            pair = f"{shown(seen[printed])} and {shown(point)}"
             yield f"{key}: must be settings that differ at {digits} significant digits, got {pair}"
             return
         seen[printed] = point
@@ -733,29 +616,29 @@ def _point_problems(name: str, points: Iterable[Mapping[str, float]], key: str, 
 def _method_problems(params: Params) -> Iterator[str]:
     paths = [posixpath.normpath(model).lstrip("/") for model in params.models]
     if len(set(paths)) < len(paths):
-        yield f"models: must be names that differ as paths, got {_shown(params.models)}"
+        yield f"models: must be names that differ as paths, got {shown(params.models)}"
     known = ", ".join(params.finetune)
     for method in params.methods:
         if method not in params.finetune:
-            yield f"methods: must be among the blocks of finetune ({known}), got {_shown(method)}"
+            yield f"methods: must be among the blocks of finetune ({known}), got {shown(method)}"
     possible = (*UNTRAINED, *params.methods)
     lists = {"variants": params.variants, "retention": params.retention, "numbers": params.numbers}
     for key, variants in lists.items():
         for variant in variants:
             if variant not in possible:
-                yield f"{key}: must be among {', '.join(possible)}, got {_shown(variant)}"
+                yield f"{key}: must be among {', '.join(possible)}, got {shown(variant)}"
     if "base" not in params.retention:
-        yield f"retention: must hold base, which the others are compared with, got {_shown(params.retention)}"
+        yield f"retention: must hold base, which the others are compared with, got {shown(params.retention)}"
     if "temperature" in params.retention:
         yield "retention: must be base and methods (the harness does not know a temperature), got temperature"
     for key in ("variants", "retention"):
         for variant in lists[key]:
             if variant not in params.numbers:
-                yield f"numbers: must hold all of {key}, got {_shown(params.numbers)} without {variant}"
+                yield f"numbers: must hold all of {key}, got {shown(params.numbers)} without {variant}"
     fitted = params.temperature
     if fitted.method not in params.finetune:
         known = ", ".join(params.finetune)
-        yield f"temperature.method: must be among the blocks of finetune ({known}), got {_shown(fitted.method)}"
+        yield f"temperature.method: must be among the blocks of finetune ({known}), got {shown(fitted.method)}"
     for name, method_params in params.finetune.items():
         prompts, passes = method_params.prompts_per_step, method_params.accumulation_steps
         if passes > prompts:

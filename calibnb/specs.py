@@ -12,15 +12,13 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from calibnb.blocks import Axis, FamilyGrid
 from calibnb.errors import UserError
 from calibnb.families import FAMILIES, ParameterError
-
-if TYPE_CHECKING:
-    from calibnb.params import Axis, FamilyGrid
 
 Split = Literal["train", "validation", "unseen", "held_out"]
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from calibnb import laws, params, specs
+from calibnb.blocks import SpaceParams
 from calibnb.errors import UserError
 from calibnb.families import FAMILIES
-from calibnb.params import SpaceParams
 
 LINE = (-np.inf, np.inf)
 CANONICAL = re.compile(r"-?\d+(\.\d+)?")

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calibnb import params, specs
+from calibnb.blocks import FamilyGrid
 from calibnb.errors import UserError
 from calibnb.families import FAMILIES
 
@@ -555,7 +556,7 @@ def test_loaded_parameters_cannot_be_changed(root):
 
 
 def test_axis_points():
-    axes = params.FamilyGrid.model_validate(
+    axes = FamilyGrid.model_validate(
         {"train": {"x": {"lin": [0, 1, 3]}, "y": {"log": [1, 100, 3]}, "z": [3, 1]}, "selected": []}
     ).train
     assert axes is not None

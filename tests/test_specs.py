@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from calibnb import params, specs
+from calibnb.blocks import FamilyGrid
 from calibnb.errors import UserError
 from calibnb.families import FAMILIES, rounded
-from calibnb.params import FamilyGrid
 
 TEMPLATE = "One number from {distribution}: {parameters}"
 

@@ -16,8 +16,9 @@ from tqdm.auto import tqdm
 
 from calibnb import laws, metrics, specs
 from calibnb.answers import NumberTokens, OpenLaw, number_tokens, open_law
+from calibnb.blocks import SpaceParams
 from calibnb.models import ChatFormat
-from calibnb.params import OpenParams, PromptParams, SettingsParams, SpaceParams
+from calibnb.params import OpenParams, PromptParams, SettingsParams
 from calibnb.sample import Ask
 from calibnb.specs import Spec
 from calibnb.tree import Body, answer_log_probabilities

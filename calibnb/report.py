@@ -14,6 +14,8 @@ from IPython.display import HTML
 
 from calibnb.params import UNTRAINED
 
+RARE = 0.01  # a validity below it: what is read given a valid answer is shown, and no claim rests on it
+
 
 def with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
     """A value with its interval as the book prints it: ``0.65 [0.52, 0.80]``.

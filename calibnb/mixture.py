@@ -84,10 +84,10 @@ def load(source: str, own: Path) -> list[Turn]:
     Raises:
         UserError: a source that cannot be had, is empty or holds a malformed record, which is named.
     """
-    found = records.load(str(own) if source == SELF else source, "finetune.mixture.source", SELF)
-    turns = [_turn(record, where) for where, record in found]
+    place = str(own) if source == SELF else source
+    turns = [_turn(record, where) for where, record in records.load(place, "finetune.mixture.source", SELF)]
     if not turns:
-        raise UserError(f"{source}: nothing in it; must hold one object a line with the keys prompt and answer")
+        raise UserError(f"{place}: nothing in it; must hold one object a line with the keys prompt and answer")
     return turns
 
 

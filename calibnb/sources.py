@@ -60,6 +60,7 @@ TABLE: dict[str, Source] = {
         licence="Apache-2.0",
         digits_alone=True,
     ),
+    # Pretrained only: until it is trained it continues a chat and does not answer it.
     "gemma3-270m": Source(
         name="gemma3-270m",
         kind="package",

@@ -78,7 +78,8 @@ def load(source: str, own: Path) -> list[Turn]:
 
     Args:
         source: `self`, a local jsonl file, or a split of a hub dataset (`records.load`); a record is an object with the
-            texts `prompt` and `answer`, or with `messages`, of which the first question and its answer are taken.
+            texts `prompt`, `answer` and, if it likes, `system`, or with `messages`, of which the first question and its
+            answer are taken.
         own: the file that `self` stands for, of :func:`write`.
 
     Raises:
@@ -98,7 +99,10 @@ def _turn(record: Any, where: str) -> Turn:
     for key in ("prompt", "answer"):
         if not isinstance(fields.get(key), str) or not fields[key].strip():
             raise UserError(f"{where}: {key} must be a text that is not empty")
-    return Turn(fields["prompt"], fields["answer"], fields.get("system"))
+    system = fields.get("system")
+    if system is not None and not isinstance(system, str):
+        raise UserError(f"{where}: system must be a text")
+    return Turn(fields["prompt"], fields["answer"], system)
 
 
 def _first_exchange(messages: Any, where: str) -> dict[str, Any]:

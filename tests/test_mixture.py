@@ -81,6 +81,9 @@ def test_the_first_exchange_of_a_conversation(tmp_path: Path, digit_tokenizer: P
         path.write_text(json.dumps({"messages": bad}))
         with pytest.raises(UserError, match=r"mine.jsonl, line 1: messages must open with a user and an assistant"):
             mixture.load(str(path), path)
+    path.write_text(json.dumps({"messages": [system | {"content": ["Be brief."]}, user, assistant]}))
+    with pytest.raises(UserError, match=r"mine.jsonl, line 1: system must be a text$"):
+        mixture.load(str(path), path)
     path.write_text(json.dumps({"messages": [user, assistant | {"content": " "}]}))
     with pytest.raises(UserError, match=r"mine.jsonl, line 1: answer must be a text that is not empty$"):
         mixture.load(str(path), path)

@@ -139,9 +139,8 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str | bytes, problem: s
 
 
 def test_no_file_and_no_prompt(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"^novelty.prompts: no file at 'absent.jsonl'; allowed: bundled, a local jsonl file, or a "
-    ):
+    allowed = "bundled, a local jsonl file, or a split of a hub dataset as org/name:split or org/name:config:split"
+    with pytest.raises(UserError, match=rf"^novelty.prompts: no file at 'absent.jsonl'; allowed: {allowed}$"):
         load_prompts("absent.jsonl")
     with pytest.raises(UserError, match="no file at"):
         load_prompts(str(tmp_path))
@@ -165,6 +164,13 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's own client without a network and with an empty cache."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@pytest.mark.usefixtures("offline")
+def test_prompts_out_of_reach() -> None:
+    with pytest.raises(UserError, match=r"org/bench:a cannot be had.*name a local jsonl file \(/path/to") as error:
+        load_prompts("org/bench:a")
+    assert isinstance(error.value.__cause__, ConnectionError)
 
 
 # ---------------------------------------------------------------------------------------- the short rule

@@ -189,6 +189,9 @@ def test_a_document_of_one_token_among_others(llama: PreTrainedModel, digit_toke
     alone = perplexity.run(Body(llama), digit_tokenizer, beside[1:], window=16, stride=8)
     assert frame.loc[0, ["nll", "tokens", "bytes"]].tolist() == [0, 0, 0]
     pd.testing.assert_frame_equal(frame[1:].reset_index(drop=True), alone)
+    # Nor is it one more document to draw in the bootstrap, where draws of it alone would have no measure.
+    expected = perplexity.summarise(alone, resamples=50, seed=0)
+    pd.testing.assert_frame_equal(perplexity.summarise(frame, resamples=50, seed=0), expected)
     with pytest.raises(UserError, match=r"^perplexity.source: the slice b has no document of two tokens or more$"):
         perplexity.run(Body(llama), digit_tokenizer, [*beside, document("b", "z", "a")], window=16, stride=8)
 

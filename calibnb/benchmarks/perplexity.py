@@ -244,8 +244,9 @@ def run(
 
 # --------------------------------------------------------------------------------------------------------- summary
 def _totals(frame: pd.DataFrame) -> Floats:
-    """``[3, documents]``: NLL, tokens and bytes of each document, the mean over training seeds."""
-    per_document = frame.groupby(["slice", "document"], sort=False)[["nll", "tokens", "bytes"]].mean()
+    """``[3, documents]``: NLL, tokens and bytes of each document with a scored token, the mean over training seeds."""
+    scored = frame[frame["tokens"] > 0]
+    per_document = scored.groupby(["slice", "document"], sort=False)[["nll", "tokens", "bytes"]].mean()
     return per_document.to_numpy(np.float64).T
 
 

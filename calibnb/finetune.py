@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -302,6 +302,11 @@ def ordinary_order(count: int, available: int, seed: int) -> list[int]:
     return [int(i) for i in np.concatenate([*rounds, np.empty(0, int)])[:count]]
 
 
+def _ordinary(method: FinetuneParams) -> tuple[float, int]:
+    """The weight of ordinary examples in the loss and how many a step has, 0 and 0 without a mixture."""
+    return (method.mixture.share, method.mixture.prompts_per_step) if method.mixture else (0.0, 0)
+
+
 def _in_background(items: Iterator[Any]) -> Iterator[Any]:
     """The same items, each next one prepared in a thread while the last is in use."""
     done = object()
@@ -327,6 +332,111 @@ class Part(NamedTuple):
     own: float
     near: float
     unpacked: int
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        step: steps done.
+        rows: the log so far.
+        tokens, unpacked: as in :class:`Trained`.
+        best_loss, best_step, best: lowest validation loss, its step and the trained parameters then.
+    """
+
+    step: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    tokens: int = 0
+    unpacked: int = 0
+    best_loss: float = math.inf
+    best_step: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run on disk, so that a killed one resumes.
+
+    Attributes:
+        path: the file; it appears at once or not at all.
+        run: identifies the run: a checkpoint of other settings, prompts or weights is left aside, not continued.
+        parameters: the trained parameters by name; they, ``optimizer`` and ``scheduler`` are saved and set.
+    """
+
+    path: Path
+    run: str
+    parameters: dict[str, Tensor]
+    optimizer: Any
+    scheduler: Any
+
+    def resume(self, device: torch.device) -> Progress:
+        """Where the run stopped, or its beginning."""
+        if not self.path.exists():
+            return Progress()
+        state = torch.load(self.path, weights_only=True, map_location=device)
+        if state["run"] != self.run:
+            return Progress()
+        for name, p in self.parameters.items():
+            p.data.copy_(state["adapter"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        return Progress(**{f.name: state[f.name] for f in fields(Progress)})
+
+    def save(self, progress: Progress) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        torch.save(
+            {
+                "run": self.run,
+                "adapter": {n: p.detach() for n, p in self.parameters.items()},
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                **vars(progress),
+            },
+            new,
+        )
+        new.replace(self.path)
+
+
+def _parts_of_steps(
+    order: Sequence[Spec],
+    mixed: Sequence[Turn],
+    method: FinetuneParams,
+    prompt: PromptParams,
+    chat: models.ChatFormat,
+    seed: int,
+    accelerator: Accelerator,
+    device: torch.device,
+    first: int,
+) -> Iterator[list[Part]]:
+    """The forward passes that this process runs in each step, from step ``first`` on.
+
+    ``order`` has the settings and ``mixed`` the ordinary examples of the whole run.
+    """
+    share, beside = _ordinary(method)
+    group_size = method.prompts_per_step
+    part_size = math.ceil(group_size / method.accumulation_steps / accelerator.num_processes)
+
+    def mine(items: Sequence[Any]) -> Sequence[Any]:
+        return items[accelerator.process_index :: accelerator.num_processes]
+
+    def cost(examples: Sequence[Example], draws: int) -> int:
+        return sum(len(e.prompt) * draws + e.drawn_tokens for e in examples)
+
+    examples = make_examples(order, method, prompt, chat, seed, method.estimator, first * group_size)
+    for step in range(first, math.ceil(len(order) / group_size)):
+        group = mine(list(islice(examples, group_size)))
+        cut = [group[a : a + part_size] for a in range(0, len(group), part_size)]
+        # Each part of the prompts counts by its share of them.
+        parts = [
+            Part(True, batch(c, device), (1 - share) * len(c) / len(group), 0.0, cost(c, method.draws_per_prompt))
+            for c in cut
+        ]
+        aside = [ordinary_example(turn, chat) for turn in mine(mixed[step * beside : (step + 1) * beside])]
+        if aside:
+            parts.append(Part(False, batch(aside, device), share, method.kl_to_base, cost(aside, 1)))
+        yield parts
 
 
 @dataclass(frozen=True)
@@ -433,16 +543,13 @@ def train(
         cpu=device.type == "cpu",
         mixed_precision="bf16" if dtype == torch.bfloat16 else "no",
     )
-    share = method.mixture.share if method.mixture else 0.0
-    beside = method.mixture.prompts_per_step if method.mixture else 0
+    share, beside = _ordinary(method)
     parameters = _trainable(model)
     optimizer = torch.optim.AdamW(
         parameters.values(), lr=method.learning_rate, weight_decay=method.weight_decay, fused=True
     )
     order = prompts_of_run(train_settings, validation_settings, families, method, significant_digits, seed)
-    group_size = method.prompts_per_step
-    part_size = math.ceil(group_size / method.accumulation_steps / accelerator.num_processes)
-    steps = math.ceil(len(order) / group_size)
+    steps = math.ceil(len(order) / method.prompts_per_step)
     scheduler = get_cosine_schedule_with_warmup(optimizer, math.floor(method.warmup_share * steps), steps)
     bare = TrieLoss(model)
     loss, optimizer = accelerator.prepare(bare, optimizer)
@@ -453,11 +560,6 @@ def train(
     ]
     validate_at = {round((i + 1) * steps / method.validations) for i in range(method.validations)}
 
-    checkpoint = scratch / "checkpoint.pt"
-    rows: list[dict[str, float]] = []
-    best: tuple[float, int, dict[str, Tensor]] = (math.inf, 0, {})
-    tokens = unpacked = first = 0
-    # A checkpoint of other settings, prompts or weights is not this run's: it is left aside, not continued.
     about: dict[str, Any] = {
         "method": method.model_dump(mode="json"),
         "prompt": prompt.model_dump(mode="json"),
@@ -467,40 +569,11 @@ def train(
         "dtype": str(dtype),
         "weights": float(bare.body.head.weight.double().sum()),
     }
-    fingerprint = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    state: dict[str, Any] = {"run": None}
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-    if state["run"] == fingerprint:
-        for name, p in parameters.items():
-            p.data.copy_(state["adapter"][name])
-        optimizer.load_state_dict(state["optimizer"])
-        scheduler.load_state_dict(state["scheduler"])
-        rows, first, tokens, unpacked = state["rows"], state["step"], state["tokens"], state["unpacked"]
-        best = (state["best_loss"], state["best_step"], state["best"])
-
+    run = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+    checkpoint = Checkpoint(scratch / "checkpoint.pt", run, parameters, optimizer, scheduler)
+    done = checkpoint.resume(device)
     mixed = [ordinary[i] for i in ordinary_order(steps * beside, len(ordinary), seed)] if ordinary else []
-
-    def cost(examples: list[Example], draws: int) -> int:
-        return sum(len(e.prompt) * draws + e.drawn_tokens for e in examples)
-
-    def mine(items: list[Any]) -> list[Any]:
-        return items[accelerator.process_index :: accelerator.num_processes]
-
-    def batches() -> Iterator[list[Part]]:
-        examples = make_examples(order, method, prompt, chat, seed, method.estimator, first * group_size)
-        for step in range(first, steps):
-            group = mine(list(islice(examples, group_size)))
-            cut = [group[a : a + part_size] for a in range(0, len(group), part_size)]
-            aside = [ordinary_example(turn, chat) for turn in mine(mixed[step * beside : (step + 1) * beside])]
-            # Each part of the prompts counts by its share of them.
-            parts = [
-                Part(True, batch(c, device), (1 - share) * len(c) / len(group), 0.0, cost(c, method.draws_per_prompt))
-                for c in cut
-            ]
-            if aside:
-                parts.append(Part(False, batch(aside, device), share, method.kl_to_base, cost(aside, 1)))
-            yield parts
+    parts_of_steps = _parts_of_steps(order, mixed, method, prompt, chat, seed, accelerator, device, done.step)
 
     # Under autocast the products are bfloat16 anyway; peft's own cast to float32 and back only costs time.
     stack = ExitStack()
@@ -508,12 +581,12 @@ def train(
     loss.train()
     bar = tqdm(
         total=steps,
-        initial=first,
+        initial=done.step,
         desc=f"training {out.parent.name}",
         unit="step",
         disable=not accelerator.is_main_process,
     )
-    for step, parts in enumerate(_in_background(batches()), start=first + 1):
+    for step, parts in enumerate(_in_background(parts_of_steps), start=done.step + 1):
         torch.manual_seed(seed * 1_000_003 + step)  # dropout depends on the step alone, so a resumed run repeats it
         total = aside = 0.0
         for i, p in enumerate(parts):
@@ -525,8 +598,8 @@ def train(
                 total += float(value.detach()) / (1 - share)
             else:
                 aside += float(value.detach())
-            tokens += len(p.batch.prefix) + p.batch.rows.token.numel()
-            unpacked += p.unpacked
+            done.tokens += len(p.batch.prefix) + p.batch.rows.token.numel()
+            done.unpacked += p.unpacked
         prompts = sum(p.batch.prompts for p in parts if p.calibration)
         norm = accelerator.clip_grad_norm_(parameters.values(), method.max_grad_norm or math.inf)
         rate = scheduler.get_last_lr()[0]
@@ -537,46 +610,31 @@ def train(
         row |= {"learning_rate": rate, "gradient_norm": float(norm)}
         if step in validate_at:
             row["validation"] = validation_loss(loss, validation_batches)
-            if row["validation"] < best[0]:
-                best = (row["validation"], step, {n: p.detach().clone() for n, p in parameters.items()})
+            if row["validation"] < done.best_loss:
+                done.best_loss, done.best_step = row["validation"], step
+                done.best = {n: p.detach().clone() for n, p in parameters.items()}
             if on_validation is not None:
                 on_validation(step, model)
-        rows.append(row)
+        done.rows.append(row)
+        done.step = step
         bar.update()
         bar.set_postfix(loss=f"{total:.3f}")
         if step in validate_at and step < steps and accelerator.is_main_process:
-            scratch.mkdir(parents=True, exist_ok=True)
-            torch.save(
-                {
-                    "run": fingerprint,
-                    "adapter": {n: p.detach() for n, p in parameters.items()},
-                    "optimizer": optimizer.state_dict(),
-                    "scheduler": scheduler.state_dict(),
-                    "rows": rows,
-                    "step": step,
-                    "tokens": tokens,
-                    "unpacked": unpacked,
-                    "best_loss": best[0],
-                    "best_step": best[1],
-                    "best": best[2],
-                },
-                checkpoint.with_suffix(".new"),
-            )
-            checkpoint.with_suffix(".new").replace(checkpoint)
+            checkpoint.save(done)
     bar.close()
     stack.close()
 
-    if not best[2]:
+    if not done.best:
         raise UserError(
             f"finetune: the validation loss is never a number; learning_rate must be lower, got {method.learning_rate}"
         )
     for name, p in parameters.items():
-        p.data.copy_(best[2][name])
+        p.data.copy_(done.best[name])
     if accelerator.is_main_process:
         save_adapter(model, out)
         shutil.rmtree(scratch, ignore_errors=True)
     trainable = sum(p.numel() for p in parameters.values())
-    return Trained(pd.DataFrame(rows), best[1], trainable, tokens, unpacked)
+    return Trained(pd.DataFrame(done.rows), done.best_step, trainable, done.tokens, done.unpacked)
 
 
 def save_adapter(model: PeftModel, out: Path) -> None:

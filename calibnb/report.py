@@ -14,11 +14,12 @@ from IPython.display import HTML
 
 from calibnb.params import UNTRAINED
 
+NBSP = "\N{NO-BREAK SPACE}"
 RARE = 0.01  # a validity below it: what is read given a valid answer is shown, and no claim rests on it
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
-    """A value with its interval as the book prints it: ``0.65 [0.52, 0.80]``.
+    """A value with its interval as the book prints it: ``0.65 [0.52, 0.80]``, a line breaking before the bracket only.
 
     A dash stands for a value that does not exist, and a value without an interval alone.
     """
@@ -27,7 +28,7 @@ def with_interval(value: float, low: float, high: float, digits: int = 2) -> str
     if math.isnan(low):
         return f"{round(value, digits) + 0.0:.{digits}f}"
     value, low, high = (round(x, digits) + 0.0 for x in (value, low, high))  # no -0.00
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f} [{low:.{digits}f},{NBSP}{high:.{digits}f}]"
 
 
 def _verbatim(text: object) -> str:

@@ -341,8 +341,8 @@ def test_every_panel_of_the_learning_curves_shows_its_curve():
 
 
 def test_words_and_tables():
-    assert report.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50, 1.20]"
-    assert report.with_interval(-0.001, -0.2, math.inf) == "0.00 [-0.20, inf]"
+    assert report.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50,\N{NO-BREAK SPACE}1.20]"
+    assert report.with_interval(-0.001, -0.2, math.inf) == "0.00 [-0.20,\N{NO-BREAK SPACE}inf]"
     assert report.with_interval(math.nan, math.nan, math.nan) == "–"
     assert report.with_interval(0.654, math.nan, math.nan) == "0.65"
     html = report.table(pd.DataFrame({"name": ["a<b"], "x": [0.12345], "y": [math.nan]})).data

@@ -54,7 +54,7 @@ def provenance(
     return {
         "model": json.loads((weights / "card.json").read_text()),
         "seed": study.seeds[0],
-        "device": f"cpu, {torch.get_num_threads()} threads" if on_cpu else torch.cuda.get_device_name(device),
+        "device": f"cpu, threads: {torch.get_num_threads()}" if on_cpu else torch.cuda.get_device_name(device),
         "dtype": str(dtype).removeprefix("torch."),
         "python": platform.python_version(),
         "packages": {p: version(p) for p in packages},

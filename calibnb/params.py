@@ -305,6 +305,9 @@ class BaselinesParams(Block):
     settings: Count
     categories: Annotated[tuple[str, ...], BeforeValidator(_category_names)]
     draws: Count
+    questions: Count
+    prompts: Count
+    items: Count
     max_new_tokens: Count
     batch: Count
 

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from calibnb.blocks import Axis, FamilyGrid
 from calibnb.errors import UserError
 from calibnb.families import FAMILIES, ParameterError
 
+Item = TypeVar("Item")
 Split = Literal["train", "validation", "unseen", "held_out"]
 
 TRIES = 1000  # draws of `continuous` before it gives up on a family
@@ -191,6 +192,11 @@ def spread(specs: Sequence[Spec], count: int) -> list[Spec]:
         members.sort(key=lambda pair: (not pair[1].selected, _shuffled(pair[1])))
         ranked += [(rank, turn[name], name, i) for rank, (i, _) in enumerate(members)]
     return [specs[i] for i in sorted(entry[3] for entry in sorted(ranked)[:count])]
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most `count` of the items, evenly spaced from the first on, in their order."""
+    return [items[i * len(items) // count] for i in range(count)] if count < len(items) else list(items)
 
 
 def _moved(spec: Spec, split: Split) -> Spec:

@@ -821,6 +821,26 @@ def test_run_sampled() -> None:
     assert set(texts["text"][8:]) == {""} and set(texts["reason"][8:]) == {"empty"}
 
 
+def test_closed_suites_by_sampling() -> None:
+    asked: list[tuple[list[str], int, int]] = []
+
+    def ask(prompts: Sequence[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
+        asked.append((list(prompts), draws, max_new_tokens))
+        return [["heads", " Heads.\n", "TAILS", "edge", "", "heads or tails", "heads", "h"], [""] * 8]
+
+    coin = Choice("implicit", "coin", "coin?", fair("heads", "tails"))
+    two = Choice("ranges", "two", "1 or 2?", fair("1", "2"))
+    table = language.run_choices(ask, [FLIPS, coin, two], answers=8, max_new_tokens=9)
+    assert asked == [(["coin?", "1 or 2?"], 8, 9)]
+    assert table["id"].tolist() == ["coin", "two"] and table["valid_mass"].tolist() == pytest.approx([0.5, 0.0])
+    first, second = (row for _, row in table.iterrows())
+    assert first["total_variation"] == pytest.approx(0.25) and first["normalised_tv"] == pytest.approx(0.5)
+    assert first["total_variation_all"] == pytest.approx((abs(3 / 8 - 1 / 2) + abs(1 / 8 - 1 / 2) + 1 / 2) / 2)
+    assert np.isnan(first["nw1"]) and np.isnan(second[["total_variation", "normalised_tv", "nw1"]].astype(float)).all()
+    none = language.run_choices(ask, [FLIPS], answers=8, max_new_tokens=9)
+    assert len(none) == 0 and {"suite", "id", "valid_mass", "normalised_tv"} <= set(none)
+
+
 # ---------------------------------------------------------------------------------- exact, on tiny models
 
 

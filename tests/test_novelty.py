@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -641,6 +642,23 @@ def test_untrained_heads_are_refused(encoder_folder: Path) -> None:
     judge = classifier(encoder_folder, batch=1)
     with pytest.raises(UserError, match=r"the weights lack classifier\.bias, classifier\.weight"):
         judge.__enter__()
+
+
+def test_the_judge_that_the_parameters_name(
+    classifier_folder: Path, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    how = {"tokenizer": None, "threshold": 0.3, "batch": 2, "device": CPU}
+    named = novelty.make_judge(str(classifier_folder), **how)
+    assert isinstance(named, PairClassifier) and named.threshold == 0.3
+    with pytest.raises(UserError, match=r"models/judge/judge\.json: no judge here; run `dvc repro judge` first"):
+        novelty.make_judge(None, **how)
+    shutil.copytree(encoder_folder, "models/judge/encoder")
+    Path("models/judge/judge.json").write_text('{"threshold": 0.5}')
+    calibrated = novelty.make_judge(None, **how)
+    assert isinstance(calibrated, CosineJudge) and calibrated.threshold == 0.5
+    with calibrated as judge:
+        assert judge.same([("w1", "w1")]) == [True]
 
 
 def test_weights_are_freed(encoder_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -213,3 +214,12 @@ def test_a_number_is_spread_evenly_in_order(settings, count):
     assert all(share[family] >= min(size[family], most - 1) for family in size)
     smaller = specs.choose(settings, "held_out", count - 1) if count > 1 else []
     assert set(smaller) < set(chosen)
+
+
+def test_evenly_spaced_items():
+    assert [specs.evenly("abcdefg", n) for n in (1, 2, 3)] == [["a"], ["a", "d"], ["a", "c", "e"]]
+    for size, count in itertools.product(range(1, 12), range(1, 12)):
+        places = specs.evenly(range(size), count)
+        assert len(places) == min(size, count) and places[0] == 0
+        gaps = {b - a for a, b in itertools.pairwise([*places, size])}
+        assert min(gaps) >= 1 and max(gaps) - min(gaps) <= 1

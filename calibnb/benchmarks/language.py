@@ -42,7 +42,7 @@ from calibnb.families import FAMILIES, ParameterError
 from calibnb.models import ChatFormat
 from calibnb.params import OpenParams
 from calibnb.sample import Ask
-from calibnb.specs import Spec
+from calibnb.specs import Spec, evenly
 from calibnb.tree import Body, answer_log_probabilities
 from calibnb.trie import Floats, Ints, build
 
@@ -459,8 +459,7 @@ def of_each_suite(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` items of every suite, evenly spaced, in their order."""
     chosen: list[Item] = []
     for suite in SUITES:
-        pool = [item for item in items if item.suite == suite]
-        chosen += [pool[i * len(pool) // min(count, len(pool))] for i in range(min(count, len(pool)))]
+        chosen += evenly([item for item in items if item.suite == suite], count)
     return chosen
 
 
@@ -781,6 +780,29 @@ def _beside(measures: dict[str, float], perfect: dict[str, float], ratios: Seque
         if name in ratios:
             row[f"{name}_ratio"] = value / perfect[name]
     return row
+
+
+def run_choices(ask: Ask, items: Sequence[Item], *, answers: int, max_new_tokens: int) -> pd.DataFrame:
+    """Sample and measure the items of the closed suites, where an `ask` that goes another way hides the probabilities.
+
+    Args:
+        ask: draws answers. answers: how many for each item. max_new_tokens: longest answer.
+
+    Returns:
+        A row an item: ``suite, id, prompt`` and the measures of `choice_measures`, as of `run_exact`, with shares of
+        answers for probabilities. Distances are biased upwards, the more the fewer answers are valid.
+    """
+    chosen = [item for item in items if isinstance(item, Choice)]
+    rows = []
+    drawn = ask([item.prompt for item in chosen], draws=answers, max_new_tokens=max_new_tokens) if chosen else []
+    for item, written in zip(chosen, drawn, strict=True):
+        place = {form: k for k, answer in enumerate(item.answers) for form in answer.spellings}
+        read = [place[text.strip()] for text in written if text.strip() in place]
+        with np.errstate(divide="ignore"):  # an answer that was not given has probability 0
+            log_shares = np.log(np.bincount(read, minlength=len(item.answers)) / answers)
+        measures = choice_measures(log_shares, target(item.answers), numbers_of(item.answers))
+        rows.append({"suite": item.suite, "id": item.id, "prompt": item.prompt} | measures)
+    return _table(rows, ("suite", "id", "prompt", "valid_mass", "normalised_tv"))
 
 
 def run_sampled(

@@ -54,6 +54,7 @@ Bools = npt.NDArray[np.bool_]
 Pair = tuple[str, str]
 Same = Callable[[Sequence[Pair]], list[bool]]  # whether the two answers of each pair say the same
 
+JUDGE = Path("models/judge")  # of the stage `judge`: the encoder, and judge.json with its calibrated threshold
 MEASURES = ("distinct", "distinct_fraction", "utility", "numbers", "empty", "short")
 
 
@@ -529,6 +530,28 @@ class CosineJudge:
         """Whether the answers of each pair say the same."""
         verdicts: list[bool] = (self.encoder.similarities(pairs) > self.threshold).tolist()
         return verdicts
+
+
+def make_judge(
+    classifier: str | None, *, tokenizer: str | None, threshold: float, batch: int, device: torch.device
+) -> CosineJudge | PairClassifier:
+    """The judge that the parameters name.
+
+    Args:
+        classifier: folder or hub id of a pair classifier, judging above `threshold` and with `tokenizer`; None for
+            the encoder in `JUDGE`, with the threshold that was calibrated there.
+        batch: texts or pairs in one pass; at least 1.
+
+    Raises:
+        UserError: for what cannot be had.
+    """
+    if classifier is not None:
+        return PairClassifier(classifier, tokenizer=tokenizer, threshold=threshold, batch=batch, device=device)
+    known = JUDGE / "judge.json"
+    if not known.is_file():
+        raise UserError(f"{known}: no judge here; run `dvc repro judge` first")
+    encoder = Encoder(JUDGE / "encoder", batch=batch, device=device)
+    return CosineJudge(encoder, json.loads(known.read_text())["threshold"])
 
 
 class Rewarder(Protocol):

@@ -218,6 +218,7 @@ def per_family_dots(
     label: str = NW1,
     log: bool = True,
     reference: float = 1.0,
+    together: str | None = None,
 ) -> Figure:
     """One row a family, one dot a variant: where calibration holds and where it does not.
 
@@ -228,9 +229,11 @@ def per_family_dots(
         label: name and unit of the value.
         log: logarithmic axis, for values that span decades.
         reference: where a dotted line stands.
+        together: the row that sums up the others, which stands last, apart from them.
     """
     table = frame.pivot_table(index="family", columns="variant", values="value", sort=False)
     families = table.sort_values(variants[-1]).index.tolist() if len(table) else []
+    families.sort(key=lambda family: family == together)
     row = {family: y for y, family in enumerate(families)}
     figure, (axis,) = _panels(1, 1, 8.0, 0.3 * len(families) + 1.6)
     spread = np.linspace(-0.24, 0.24, len(variants)) if len(variants) > 1 else np.zeros(1)
@@ -252,6 +255,8 @@ def per_family_dots(
         axis.set_xscale("log")
         _plain_log(axis.xaxis)
     axis.axvline(reference, color="#222222", linewidth=1, linestyle=":")
+    if together in families:
+        axis.axhline(len(families) - 1.5, color="#222222", linewidth=1)
     axis.set_yticks(range(len(families)), [family.replace("_", " ") for family in families])
     axis.set_ylim(len(families) - 0.4, -0.6)
     axis.set_xlabel(label)

@@ -64,9 +64,7 @@ def overlays():
             normal.ppf(0.999),
             {"soft": ([0, 1, 90], [1, 2, 1])},
         ),
-        figures.Overlay(
-            "binomial(n=5, p=0.4)", coin, 0, 5, {"soft": ([1, 2.5], [0.1, 0.1]), "base": ([], [])}
-        ),
+        figures.Overlay("binomial(n=5, p=0.4)", coin, 0, 5, {"soft": ([1, 2.5], [0.1, 0.1]), "base": ([], [])}),
     ]
 
 
@@ -74,9 +72,7 @@ def log_frame():
     steps = np.arange(1, 31)
     checked = np.where(steps % 10 == 0, 3.0 / steps, np.nan)
     return pd.concat(
-        pd.DataFrame(
-            {"method": m, "seed": s, "prompts": 16 * steps, "loss": 9 / steps, "validation": checked}
-        )
+        pd.DataFrame({"method": m, "seed": s, "prompts": 16 * steps, "loss": 9 / steps, "validation": checked})
         for m in ("soft", "hard")
         for s in (11, 12)
     )
@@ -169,9 +165,7 @@ def test_every_figure_is_labelled_opaque_and_reproducible():
         for axis in figure.axes:
             if not axis.get_visible():
                 continue
-            named = (
-                axis.get_xlabel() or (figure._supxlabel and figure._supxlabel.get_text()) or axis.get_title()
-            )
+            named = axis.get_xlabel() or (figure._supxlabel and figure._supxlabel.get_text()) or axis.get_title()
             assert named, name
 
 
@@ -258,6 +252,22 @@ def test_families_are_sorted_by_the_last_variant():
     assert axis.get_xscale() == "log"
 
 
+def test_the_row_that_sums_up_stands_last_and_apart():
+    frame = pd.DataFrame(
+        [(family, "soft", value, value, value) for family, value in (("all", 1.0), ("b", 3.0), ("a", 2.0))],
+        columns=["family", "variant", "value", "low", "high"],
+    )
+    for together, rows, lines in (
+        ("all", ["a", "b", "all"], 1),
+        (None, ["all", "a", "b"], 0),
+        ("c", ["all", "a", "b"], 0),
+    ):
+        axis = figures.per_family_dots(frame, variants=["soft"], together=together).axes[0]
+        assert [t.get_text() for t in axis.get_yticklabels()] == rows
+        level = [line for line in axis.get_lines() if list(line.get_ydata()) == [1.5, 1.5]]
+        assert len(level) == lines
+
+
 def test_kl_bars_stack():
     parts = pd.DataFrame(
         [("unseen", "soft", "format", 0.5, 0.4, 0.6), ("unseen", "soft", "shape", 2.0, 1.5, 2.5)],
@@ -271,9 +281,7 @@ def test_kl_bars_stack():
 def test_the_area_between_the_curves_is_w1():
     law = stats.binom(5, 0.4)
     values, masses = np.array([1.0, 2.5, 4.0]), np.array([0.2, 0.5, 0.3])
-    figure = figures.overlay_grid(
-        [figures.Overlay("b", law, 0, 5, {"soft": (values, masses)})], variants=["soft"]
-    )
+    figure = figures.overlay_grid([figures.Overlay("b", law, 0, 5, {"soft": (values, masses)})], variants=["soft"])
     target, answers = figure.axes[0].lines
     at = np.linspace(0, 5, 50_001)[:-1]
 
@@ -289,14 +297,10 @@ def test_the_area_between_the_curves_is_w1():
 def test_answers_out_of_sight_still_count():
     law = stats.norm()
     values, masses = [-50.0, 0.0, 50.0], [1.0, 2.0, 1.0]
-    figure = figures.overlay_grid(
-        [figures.Overlay("n", law, -3, 3, {"soft": (values, masses)})], variants=["soft"]
-    )
+    figure = figures.overlay_grid([figures.Overlay("n", law, -3, 3, {"soft": (values, masses)})], variants=["soft"])
     height = figure.axes[0].lines[1].get_ydata()
     assert height[0] == 0.25 and height[-1] == 0.75
-    binned = figures.density_grid(
-        [figures.Overlay("n", law, -3, 3, {"soft": (values, masses)})], variants=["soft"]
-    )
+    binned = figures.density_grid([figures.Overlay("n", law, -3, 3, {"soft": (values, masses)})], variants=["soft"])
     for stairs in binned.axes[0].patches:
         assert stairs.get_data().values.sum() == pytest.approx(1)
 

@@ -170,6 +170,7 @@ def test_findings_are_whole(clone: Clone) -> None:
     assert {"language.implicit.soft.error_vs_format", "language.paraphrases.base.nw1"} <= set(ids)
     assert {"capability.soft.vs_base", "perplexity.mixed.vs_base", "tradeoff.mixed.capability"} <= set(ids)
     assert {"structured.unseen.mixed.w1_vs_format", "tradeoff.mixed.held_out.w1"} <= set(ids)
+    assert {"baselines.structured.ssot.valid_mass", "baselines.positions.verbalised.parsed"} <= set(ids)
 
 
 def test_dvc_shows_the_results(clone: Clone) -> None:

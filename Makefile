@@ -49,7 +49,7 @@ reference: .venv/installed  ## make results/reference anew: hours of training, m
 	@python -m calibnb.reference
 
 clean:  ## remove what can be made again at once: the demo, built pages, caches of tools
-	rm -rf .demo .scratch book/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .demo book/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Installs again only when the project's dependencies or their pins have changed.
 .venv/installed: pyproject.toml constraints.txt

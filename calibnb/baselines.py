@@ -1,7 +1,7 @@
 """Inference-time baselines: what can be had without training.
 
 - **Temperature**: one scalar that divides the logits, fitted on train settings. It can widen or narrow a law, not move
-  it; every benchmark applies.
+  it; every benchmark of randomness applies.
 - **String Seed of Thought** (Misaki and Akiba, 2025, arXiv 2510.21150): the model first writes a random string and
   derives its answer from it. It needs a model that follows instructions over several steps; without a closed answer
   tag there is no answer.
@@ -78,9 +78,10 @@ SEED_OF_THOUGHT = """\
 
 Work in three steps. First write a random string of about twenty letters and digits inside <random> and </random>. \
 Then, inside <thinking> and </thinking>, use the string, and nothing else, to decide: every admissible answer must get \
-its fair chance. Last write the answer alone inside <answer> and </answer>."""
+its fair chance. Last write the answer alone inside <answer> tags."""
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+# No second opening inside: a model that repeats the instruction has not answered with what follows it.
+_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL | re.IGNORECASE)
 
 
 def tagged_answer(text: str) -> str:
@@ -111,7 +112,7 @@ answer | probability"""
 
 _LINE = re.compile(
     # A bullet or a number with a space behind it: the answer itself may begin with a sign or be a number.
-    r"\s*(?:(?:[-*•]|\d+[.)])\s+)?(.+?)\s*[|:=]\s*(?:p\s*=\s*)?(\d*\.?\d+)\s*(%?)\s*\|?\s*$",
+    r"\s*\|?\s*(?:(?:[-*•]|\d+[.)])\s+)?(.+?)\s*[|:=]\s*(?:p\s*=\s*)?(\d*\.?\d+)\s*(%?)\s*\|?\s*$",
     re.IGNORECASE,
 )
 
@@ -119,8 +120,8 @@ _LINE = re.compile(
 def verbalised_law(text: str) -> tuple[list[str], Floats]:
     """Answers that a text lists and their probabilities, normalised to sum to 1; empty where it lists none.
 
-    Lines that are no pair are passed over, probabilities of 0 and above 1 (or 100 %) too; an answer that is listed
-    twice has both probabilities.
+    Lines that are no pair are passed over, probabilities of 0 and above 1 (or 100 %) and totals too; an answer that is
+    listed twice has both probabilities.
     """
     law: dict[str, float] = {}
     for line in text.splitlines():
@@ -128,8 +129,8 @@ def verbalised_law(text: str) -> tuple[list[str], Floats]:
         if found is None:
             continue
         p = float(found[2]) / (100 if found[3] else 1)
-        if 0 < p <= 1:
-            answer = found[1].strip("*\"'` ")
+        answer = found[1].strip("*\"'` ")
+        if 0 < p <= 1 and answer.casefold() not in ("total", "sum"):
             law[answer] = law.get(answer, 0.0) + p
     total = sum(law.values())
     return list(law), np.array([p / total for p in law.values()])

@@ -224,7 +224,7 @@ def per_family_dots(
 
     Args:
         frame: rows of ``family, variant, value, low, high``; an interval that does not exist is nan. Families
-            are sorted by the last variant, best on top.
+            are sorted by the last variant, lowest on top.
         variants: in the order of the legend.
         label: name and unit of the value.
         log: logarithmic axis, for values that span decades.

@@ -63,6 +63,8 @@ def test_a_known_temperature_is_found() -> None:
         ("<ANSWER>heads</ANSWER> or <answer>tails</answer>", "heads"),
         ("<answer>\nParis\n</answer>", "Paris"),
         ("<answer>4.2", ""),
+        (baselines.SEED_OF_THOUGHT, ""),  # repeated, and nothing answered
+        (baselines.SEED_OF_THOUGHT + "\n<answer>heads</answer>", "heads"),
         ("4.2", ""),
         ("", ""),
     ],
@@ -78,6 +80,7 @@ def test_tagged_answers(text: str, answer: str) -> None:
         ("Here is a list:\n1. heads | 60%\n2) tails | 20 %", {"heads": 0.75, "tails": 0.25}),
         ("- 3.5: 0.1\n- -2: 0.3\n", {"3.5": 0.25, "-2": 0.75}),
         ("3.14 | 0.25\n0.5: 0.5\n-1.5 | 0.25", {"3.14": 0.25, "0.5": 0.5, "-1.5": 0.25}),
+        ("| Answer | p |\n|---|---|\n| heads | 0.5 |\n| tails | 0.5 |\n| Total | 1.0 |", {"heads": 0.5, "tails": 0.5}),
         ("**Paris** | .5 |\nParis | 0.5\nRome | 0", {"Paris": 1.0}),
         ("a | 1.5\nb | -1\nc | many", {}),
         ("42", {}),

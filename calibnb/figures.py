@@ -236,7 +236,7 @@ def per_family_dots(
     families.sort(key=lambda family: family == together)
     row = {family: y for y, family in enumerate(families)}
     figure, (axis,) = _panels(1, 1, 8.0, 0.3 * len(families) + 1.6)
-    spread = np.linspace(-0.24, 0.24, len(variants)) if len(variants) > 1 else np.zeros(1)
+    spread = np.linspace(-0.24, 0.24, len(variants)) if len(variants) > 1 else np.zeros(len(variants))
     for offset, variant in zip(spread, variants, strict=True):
         here = frame[(frame["variant"] == variant) & frame["family"].isin(families)]
         style = look(variant, variants)

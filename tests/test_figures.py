@@ -252,6 +252,11 @@ def test_families_are_sorted_by_the_last_variant():
     assert axis.get_xscale() == "log"
 
 
+def test_nothing_to_compare_is_an_empty_picture():
+    figure = figures.per_family_dots(family_frame().iloc[:0], variants=[], log=False)
+    assert figure.axes[0].get_yticklabels() == []
+
+
 def test_the_row_that_sums_up_stands_last_and_apart():
     frame = pd.DataFrame(
         [(family, "soft", value, value, value) for family, value in (("all", 1.0), ("b", 3.0), ("a", 2.0))],

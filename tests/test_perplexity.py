@@ -93,6 +93,7 @@ def test_one_document_has_no_interval() -> None:
         (b'["text"]', "line 2: must be an object"),
         (b'{"text"', "line 2: not json"),
         (b'{"text": "\xff"}', "line 2: not utf-8 \\(byte 11\\)"),
+        (b'{"text": "abc\\ud83d"}', "line 2: the text holds half of a surrogate pair at character 4"),
     ],
 )
 def test_a_malformed_line_is_named(line: bytes, message: str) -> None:
@@ -111,6 +112,12 @@ def test_missing_folders_are_named(tmp_path: Path) -> None:
         perplexity.load("nowhere", "test", 100)
     with pytest.raises(UserError, match=r"^perplexity.source: no .*/<slice>/test/\*.jsonl or \*.jsonl.gz"):
         perplexity.load(str(folder(tmp_path, {"s/val/a.jsonl": [{"text": "x"}]})), "test", 100)
+
+
+@pytest.mark.parametrize("name", ["all", "texts"])  # what the results call the total and the list of texts
+def test_a_slice_cannot_be_called_as_results_call_something_else(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=rf"^perplexity.source: a slice cannot be called {name}, rename the folder"):
+        perplexity.load(str(folder(tmp_path, {f"{name}/test/a.jsonl": [{"text": "x"}]})), "test", 100)
 
 
 # --------------------------------------------------------------------------------------------------------- windows

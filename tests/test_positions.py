@@ -87,6 +87,9 @@ LENIENT = {
     "tick": (STEM + "A. x\nB. y ✅\nC. z\nD. w\n", "B"),
     "marked": (STEM + "A. x\nB. y\nC. z\nD. w (correct answer)\n", "D"),
     "boxed": (STEM + FOUR + "Answer: $\\boxed{C}$", "C"),
+    "brackets of the prompt": (STEM + FOUR + "Answer: <C>", "C"),
+    "brackets of the prompt around both": (STEM + FOUR + "Answer: <C. Heparin>", "C"),
+    "letter behind its text": (STEM + FOUR + "Answer: Heparin (C)", "C"),
     "quoted": (STEM + FOUR + "The answer is 'C'.", "C"),
     "emphasised text": (STEM + FOUR + "The right answer to this question is therefore **C) Heparin**, a drug.", "C"),
     "said twice": (STEM + FOUR + "Answer: A\nExplanation: The correct answer is Aspirin. So A is correct.", "A"),
@@ -124,6 +127,8 @@ REJECTED = {
     "both": (STEM + FOUR + "Answer: A and C", Reason.CONTRADICTORY),
     "list": (STEM + FOUR + "Correct answer: (A), (D)", Reason.CONTRADICTORY),
     "letter against text": (STEM + FOUR + "Answer: C. Aspirin", Reason.CONTRADICTORY),
+    "letter behind another text": (STEM + FOUR + "Answer: Aspirin (C)", Reason.CONTRADICTORY),
+    "letter behind what is no option": (STEM + FOUR + "Answer: Insulin (C)", Reason.NOT_AN_OPTION),
     "letter against tick": (STEM + "A. x ✓\nB. y\nC. z\nD. w\nAnswer: C", Reason.CONTRADICTORY),
     "taken back": (STEM + FOUR + "Answer: B\n\nB is wrong. D is the correct answer.", Reason.CONTRADICTORY),
 }  # fmt: skip

@@ -112,6 +112,8 @@ def _from_folder(folder: Path, split: str) -> Iterator[Document]:
     for part in sorted(p for p in folder.iterdir() if (p / split).is_dir()):
         for file in sorted((*(part / split).glob("*.jsonl"), *(part / split).glob("*.jsonl.gz"))):
             found = True
+            if part.name in ("all", "texts"):  # the results have keys of these names beside those of slices
+                raise UserError(f"perplexity.source: a slice cannot be called {part.name}, rename the folder {part}")
             yield from parse(file.read_bytes(), str(file), part.name)
     if not found:
         raise UserError(f"perplexity.source: no {folder}/<slice>/{split}/*.jsonl or *.jsonl.gz; PALOMA is laid out so")
@@ -128,6 +130,11 @@ def parse(data: bytes, where: str, slice_name: str) -> list[Document]:
     for number, row in records.parse(data, where):
         if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
             raise UserError(f"{where}, line {number}: must be an object whose key text holds a text that is not empty")
+        try:
+            row["text"].encode()
+        except UnicodeEncodeError as error:
+            place = f"character {error.start + 1}"
+            raise UserError(f"{where}, line {number}: the text holds half of a surrogate pair at {place}") from error
         documents.append(Document(slice_name, f"{Path(where).name}:{number}", row["text"]))
     return documents
 

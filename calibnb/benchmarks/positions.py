@@ -165,10 +165,12 @@ _ANSWER = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _LETTER = re.compile(
-    r"(?:both\s+)?(?:(?:option|choice|letter|answer)\s*:?\s+)?([\"'“‘(\[{$\\]*(?:boxed\{)?)\s*([A-Za-z])(?!\w|['’-]\w)",
+    r"(?:both\s+)?(?:(?:option|choice|letter|answer)\s*:?\s+)?([\"'“‘(<\[{$\\]*(?:boxed\{)?)\s*([A-Za-z])(?!\w|['’-]\w)",
     re.IGNORECASE,
 )
-_CLOSING = re.compile(r"\s*(?:[)\]}.,:;!\"'”’$]|[-–—]|$)")
+_LETTER_LAST = re.compile(r"(.*\S)\s*\(([A-D])\)\W*", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"<(?!\s*[A-D]\s*[>.):])", re.IGNORECASE)
+_CLOSING = re.compile(r"\s*(?:[)>\]}.,:;!\"'”’$]|[-–—]|$)")
 _ANOTHER = re.compile(
     r"[)\]]?\s*(?:,|/|&|\+|and\b|or\b)+\s*(?:option\s+)?[(\[]?([A-D])\s*(?:[)\].,;:/&+]|$|and\b|or\b|are\b)"
 )
@@ -280,15 +282,18 @@ def _declared(text: str, start: int, options: Sequence[str]) -> _Declared | None
 
     The rest of the line counts, or the next line with text where that is empty. A letter counts if it cannot be
     the article "a" or the start of a word: before a bracket, punctuation or the line's end, or a capital other
-    than A. The text of exactly one option counts as its letter, and before a letter ("B. cereus").
+    than A. The text of exactly one option counts as its letter, and before a letter ("B. cereus"); behind one
+    ("heparin (C)") the letter has to agree.
     """
     found = _LINE.match(text, start)
     assert found is not None
     content, begin = found[1], found.start(1)
     part = _EXPLANATION.search(content)
     content = content[: None if part is None else part.start()].rstrip()
-    if not content or content.startswith("<") or _QUESTION.match(content):
+    if not content or _PLACEHOLDER.match(content) or _QUESTION.match(content):
         return None  # nothing, a placeholder of the prompt, or the next question
+    if (last := _LETTER_LAST.fullmatch(content)) and len(named := _matching(last[1], options)) == 1:
+        return _Declared(frozenset(named | {last[2].upper()}), None)
     named = _matching(content, options)
     letter = _LETTER.match(content)
     by_text = _Declared(frozenset(named if len(named) == 1 else ()), None)
@@ -296,7 +301,7 @@ def _declared(text: str, start: int, options: Sequence[str]) -> _Declared | None
         return by_text
     rest, own = content[letter.end() :], letter[2].upper()
     another = _ANOTHER.match(rest)
-    beside = _matching(rest.strip(" ()[]{}.,:;–—-"), options)
+    beside = _matching(rest.strip(" ()[]{}<>.,:;–—-"), options)
     bare = letter[2].isupper() and (own != "A" or _GOES_ON.match(rest) is not None or own in beside)
     if _DENIED.match(rest) or not (another or bare or _CLOSING.match(rest)):
         return by_text

@@ -57,8 +57,10 @@ class Axis(Block):
         if self.kind == "list":
             return list(self.values)
         low, high, count = self.values
-        space = np.linspace if self.kind == "lin" else np.geomspace
-        return [float(x) for x in space(low, high, int(count))]
+        points = (np.linspace if self.kind == "lin" else np.geomspace)(low, high, int(count))
+        whole = np.round(points)
+        near = np.isclose(points, whole, rtol=1e-9, atol=0.0)  # 20.000000000000004
+        return [float(x) for x in np.where(near, whole, points)]
 
     def draw(self, rng: np.random.Generator, integral: bool) -> float:
         """A value inside the axis's range, as `specs.continuous` describes."""
@@ -68,7 +70,10 @@ class Axis(Block):
         else:
             low, high = self.values[:2]
         if integral:
-            return float(rng.integers(math.ceil(low), math.floor(high), endpoint=True))
+            low, high = math.ceil(low), math.floor(high)
+            if self.kind == "log":
+                return float(min(math.floor(math.exp(rng.uniform(math.log(low), math.log(high + 1)))), high))
+            return float(rng.integers(low, high, endpoint=True))
         if self.kind == "log":
             return math.exp(rng.uniform(math.log(low), math.log(high)))
         return float(rng.uniform(low, high))

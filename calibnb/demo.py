@@ -54,7 +54,8 @@ def prepare(project: Path, profile: Path, folder: Path) -> None:
     """
     merged = params.merge(params.read(project / "params.yaml"), params.read(profile))
     params.parse(merged, str(profile))
-    names = project_files(project)
+    own = folder.resolve()  # inside the project it may hold files that git does not ignore
+    names = [name for name in project_files(project) if not (project / name).resolve().is_relative_to(own)]
     config = folder / ".dvc" / "config"
     ours = config.is_file() and config.read_text().startswith(CORE)
     if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
@@ -62,7 +63,7 @@ def prepare(project: Path, profile: Path, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for path in [*folder.iterdir(), *(folder / "book").glob("*"), *folder.glob(f"{INPUTS}*")]:
-        if path.name in (MADE_BOOK if path.parent.name == "book" else MADE | {"book"}):
+        if path.name in (MADE_BOOK if path.parent == folder / "book" else MADE | {"book"}):
             continue
         if path.is_dir():
             shutil.rmtree(path)

@@ -153,8 +153,8 @@ def _count(name: str, words: str, low: int = 1) -> Parameter:
     return Parameter(name, words, low=low, open_low=False, integral=True)
 
 
-def _chance(name: str, words: str, open_low: bool = False) -> Parameter:
-    return Parameter(name, words, low=0.0, high=1.0, open_low=open_low, open_high=False)
+def _chance(name: str, words: str, open_low: bool = False, open_high: bool = False) -> Parameter:
+    return Parameter(name, words, low=0.0, high=1.0, open_low=open_low, open_high=open_high)
 
 
 def _ends(low: float, high: float) -> Callable[[Values], tuple[Any, Any]]:
@@ -211,7 +211,7 @@ _ROWS = [
     Family(  # trials up to and including the first success
         "geometric",
         "Geometric",
-        (_chance("p", "success probability", open_low=True),),
+        (_chance("p", "success probability", open_low=True, open_high=True),),  # scipy has no quantiles at 1
         True,
         lambda p: stats.geom(p["p"]),
         _ends(1.0, math.inf),

@@ -253,7 +253,7 @@ def prompts_of_run(
     """The settings of a whole run, in order.
 
     With continuous parameters each place gets a fresh draw of its family; those that happen to be a
-    validation setting are drawn again.
+    validation setting or a point of the family's unseen grid are drawn again.
     """
     total = math.ceil(method.epochs * len(settings))
     order: list[Spec] = []
@@ -263,7 +263,12 @@ def prompts_of_run(
     if method.parameters == "grid":
         return order
     rng = np.random.default_rng([seed, 2])
-    avoid = {s.parameters for s in validation}
+    avoid = {s.parameters for s in validation} | {
+        specs.of_point(family, point, "unseen", significant_digits).parameters
+        for family in {s.family for s in order}
+        for point in specs.grid_points(families[family].unseen or {})
+        if point
+    }
     return [specs.continuous(families, s.family, rng, significant_digits, avoid) for s in order]
 
 
@@ -463,7 +468,16 @@ def with_adapter(model: nn.Module, method: FinetuneParams) -> PeftModel:
 
     Never on embeddings or head: tied weights stay tied, the loss kernel may take the head as frozen, and every
     engine that scores with the adapter agrees (vllm-project/vllm#51594).
+
+    Raises:
+        UserError: the model's attention has other layers than are adapted here.
     """
+    layers = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    if missing := [name for name in ATTENTION if name not in layers]:
+        raise UserError(
+            f"lora.targets: the model has no linear layers named {', '.join(missing)}; allowed: models whose attention "
+            f"has {', '.join(ATTENTION)}"
+        )
     config = LoraConfig(
         r=method.lora.rank,
         lora_alpha=method.lora.alpha,  # type: ignore[arg-type]  # peft multiplies by alpha / r, a fraction is fine

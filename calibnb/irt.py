@@ -86,8 +86,9 @@ def gp_irt(answers: npt.ArrayLike, items: Items) -> GpIrt:
     the fitted ability; gp-IRT is ``mixing * IRT + (1 - mixing) * p-IRT``.
     """
     y = np.asarray(answers, np.float64)
-    if y.shape != items.seen.shape or not ((y >= 0) & (y <= 1)).all():
+    if y.shape != items.seen.shape or not ((y >= -1e-9) & (y <= 1 + 1e-9)).all():
         raise ValueError(f"answers must be {len(items.seen)} scores in [0, 1]")
+    y = y.clip(0.0, 1.0)  # a score that is a sum of probabilities may exceed 1 by rounding
     ability = fit_ability(y, items.slope[:, items.seen], items.offset[:, items.seen])
     n = len(items.balance)
     unseen = np.setdiff1d(np.arange(n), items.seen)

@@ -18,7 +18,8 @@ Three decisions hold for the whole study:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -184,9 +185,21 @@ def w1(values: npt.ArrayLike, masses: npt.ArrayLike, law: Law) -> float:
     if is_discrete(law):
         return _distance_discrete(x, w, law, integers(law))
     tail = np.exp(-np.log(1e3) - (100.0 - np.log(1e3)) * np.linspace(0.0, 1.0, 1000) ** 2)
-    own = np.concatenate((law.ppf(tail), _law_grid(law, law.ppf(1e-3), law.isf(1e-3)), law.isf(tail)))
-    own = own[np.isfinite(own)]  # quantiles of a mass of e^-100 may overflow, or not converge for some laws
+    grid = _law_grid(law, law.ppf(1e-3), law.isf(1e-3))
+    own = np.concatenate((_quantiles(law.ppf, law.cdf, tail), grid, _quantiles(law.isf, law.sf, tail)))
     return _distance_continuous(x, w, law, np.sort(own))
+
+
+def _quantiles(quantile: Callable[[Floats], Floats], mass: Callable[[Floats], Floats], tail: Floats) -> Floats:
+    """Quantiles whose mass is the one asked for: at e^-100 scipy's may overflow, or be wrong for some laws."""
+    with warnings.catch_warnings():  # what they warn of is left out
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            found = quantile(tail)
+        except OverflowError:  # inverse Gaussian of a narrow law
+            return np.empty(0)
+        right: Floats = found[np.isclose(mass(found), tail, rtol=1e-3, atol=0.0)]
+    return right
 
 
 def kolmogorov(values: npt.ArrayLike, masses: npt.ArrayLike, law: Law) -> float:
@@ -234,7 +247,8 @@ def parse_number(text: str) -> float | None:
     """The number an answer is, or None: the whole answer, white space around it stripped, is
     ``-?\\d+(\\.\\d+)?``.
 
-    No exponent, no comma, no unit, no sentence around it. Only ASCII digits count.
+    No exponent, no comma, no unit, no sentence around it. Only ASCII digits count. The search of
+    `answers.open_law` takes no white space: a model that writes some has more sampled numbers than exact ones.
     """
     text = text.strip()
     return float(text) if _NUMBER.fullmatch(text) else None

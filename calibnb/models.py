@@ -173,6 +173,7 @@ def _card(folder: Path, source: Source, origin: str, licence: str | None, trust_
     """Describe the weights in `folder` from their headers, without loading a tensor."""
     files = sorted(folder.glob("*.safetensors"))
     count, types = 0, set[str]()
+    packed = _quantisation(folder) == "mxfp4"  # two numbers to a byte of `_blocks`, and scales, which are none
     for file in files:
         with file.open("rb") as stream:  # a header of json, its length before it: 8 bytes, little endian
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
@@ -181,6 +182,8 @@ def _card(folder: Path, source: Source, origin: str, licence: str | None, trust_
                 size = 1
                 for length in tensor["shape"]:
                     size *= length
+                if packed and tensor["dtype"] == "U8":
+                    size *= 2 if key.endswith("_blocks") else 0
                 count += size
                 types.add(tensor["dtype"])
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()

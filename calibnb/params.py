@@ -67,14 +67,15 @@ def _model_name(raw: Any) -> Any:
 
 
 def _method_name(raw: Any) -> Any:
-    if not isinstance(raw, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw) or raw in UNTRAINED:
+    text = isinstance(raw, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw) and yaml.safe_load(raw) == raw
+    if not text or raw in UNTRAINED:  # a stage gets the name on its command line, where "on" would be a truth value
         names = " and ".join(UNTRAINED)
-        raise refusal(f'a name of lower-case letters, digits, "_" and "-" other than {names}', raw)
+        raise refusal(f'a name of lower-case letters, digits, "_" and "-" that YAML reads as text, not {names}', raw)
     return raw
 
 
 def _device(raw: Any) -> Any:
-    if not isinstance(raw, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", raw):
+    if not isinstance(raw, str) or not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", raw):
         raise refusal("auto, cpu, cuda or cuda:N", raw)
     return raw
 
@@ -477,12 +478,12 @@ def merge(base: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]
     """`base` with a profile's keys laid over it.
 
     Blocks merge key by key; anything else replaces what was there, and so does a grid ({lin: ...} over {log:
-    ...}). A null in place of a block leaves that block out.
+    ...}). A null in place of a block leaves that block out, but for a mixture, which is null where there is none.
     """
     result = dict(base)
     for key, value in profile.items():
         old = result.get(key)
-        if isinstance(old, Mapping) and value is None:
+        if isinstance(old, Mapping) and value is None and key != "mixture":
             del result[key]
         elif (
             isinstance(old, Mapping)
@@ -699,7 +700,8 @@ def _settings_problems(params: Params, settings: list[specs.Spec]) -> Iterator[s
 def _space_problems(params: Params, settings: list[specs.Spec]) -> Iterator[str]:
     """Settings that do not fit an output space: too many integers, or no number between the quantiles."""
     spaces: list[tuple[str, SpaceParams, tuple[str, ...]]] = [
-        (f"finetune.{m}.space", params.finetune[m].space, ("train", "validation")) for m in params.methods
+        (f"finetune.{m}.space", params.finetune[m].space, ("train", "validation"))
+        for m in dict.fromkeys([*params.methods, params.temperature.method])
     ]
     spaces.append(("structured.space", params.structured.space, ("validation", "unseen", "held_out")))
     for family in params.families:

@@ -77,7 +77,10 @@ def run(study: params.Params, name: str, out: Path) -> None:
     if method.mixture is not None:
         raise UserError(f"finetune.{name}.mixture: must be null in the long runs, got {method.mixture.source}")
     out.mkdir(parents=True, exist_ok=True)
-    if not (scratch / "checkpoint.pt").exists():  # nothing is resumed, so nothing earlier belongs to this run
+    about = json.dumps(provenance(study, name, weights, measured, device, dtype), indent=2, sort_keys=True) + "\n"
+    record = out / f"{name}.json"
+    same = record.exists() and record.read_text() == about
+    if not same or not (scratch / "checkpoint.pt").exists():  # nothing earlier belongs to this run
         (out / f"{name}.csv").unlink(missing_ok=True)
 
     def measure(step: int, model: PeftModel) -> None:
@@ -96,8 +99,7 @@ def run(study: params.Params, name: str, out: Path) -> None:
         table = out / f"{name}.csv"
         earlier = pd.read_csv(table) if table.exists() else rows.iloc[:0]
         pd.concat([earlier[earlier["step"] < step], rows]).to_csv(table, index=False, float_format="%.5f")
-        about = provenance(study, name, weights, measured, device, dtype)
-        (out / f"{name}.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
+        record.write_text(about)
 
     finetune.train(
         weights, Path("models") / models.slug(model_name) / "reference" / name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,4 +87,5 @@ def load(
 def done(model: str, variant: str, benchmark: str) -> None:
     """Drop the answers that were kept on disk, once what was measured on them is written."""
     for path in _scratch(model, benchmark).glob(f"{variant}-*.jsonl"):
-        path.unlink()
+        if re.fullmatch(r"-?\d+", path.stem.removeprefix(f"{variant}-")):  # not those of a variant soft-2
+            path.unlink()

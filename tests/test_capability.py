@@ -238,6 +238,8 @@ def test_a_tiny_benchmark_from_a_folder(
     assert about["tasks"]["tinyWinogrande"]["examples"] == 5
     with pytest.raises(UserError, match=r"^capability.data: no folder .*tinyMMLU; allowed: null, or a folder with"):
         ask(Body(llama), chat, suite, ["tinyMMLU"], data=tmp_path)
+    with pytest.raises(UserError, match=r"^capability.data: no folder .*tinyAI2_arc; allowed: null, or a folder with"):
+        ask(Body(llama), chat, suite, ["tinyBenchmarks"], data=tmp_path)  # the group by its own name
 
 
 @pytest.mark.parametrize("task", list(capability.TINY))

@@ -12,7 +12,7 @@ import torch
 from accelerate.state import AcceleratorState
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb import finetune, laws, models, params, specs
 from calibnb.errors import UserError
@@ -169,6 +169,15 @@ def test_continuous_parameters_stay_in_range_and_off_the_validation_settings() -
     assert Counter(grid) == Counter(train)
 
 
+def test_continuous_parameters_are_none_of_the_unseen_grid() -> None:
+    train = [s for s in SETTINGS if s.split == "train" and s.family == "binomial"]
+    grid = SMALL["binomial"]
+    inside = {"binomial": grid.model_copy(update={"unseen": grid.train, "train": grid.train})}
+    unseen = {specs.of_point("binomial", point, "unseen", 1).parameters for point in specs.grid_points(grid.train)}
+    run = prompts_of_run(train, [], inside, method(epochs=3.0, parameters="continuous"), 1, seed=1)
+    assert not {s.parameters for s in run} & unseen
+
+
 def test_partners_are_a_shuffle_without_fixed_points() -> None:
     order = list({s.label: s for s in SETTINGS}.values())
     found = partners(order, seed=3)
@@ -280,6 +289,17 @@ def test_adapters_never_touch_embeddings_head_or_other_towers() -> None:
     assert touched
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
     assert not [n for n in touched if "embed" in n or "lm_head" in n]
+
+
+def test_a_model_with_other_layers_is_one_line() -> None:
+    fused = Phi3ForCausalLM(
+        Phi3Config(
+            vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=2, pad_token_id=0,
+        )
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"^lora.targets: the model has no linear layers named q_proj, k_proj, v_proj;"):
+        finetune.with_adapter(fused, method())
 
 
 # ----------------------------------------------------------------------------------------------- with ordinary examples

@@ -81,6 +81,10 @@ def test_all_right_and_all_wrong_stay_finite(right: float) -> None:
     assert got.irt == pytest.approx(right) and abs(got.p_irt - right) < 0.05
 
 
+def test_a_score_above_one_by_rounding_is_one() -> None:
+    assert irt.gp_irt(np.full(100, 1 + 2**-52), items()) == irt.gp_irt(np.ones(100), items())
+
+
 @pytest.mark.parametrize("answers", [np.ones(99), np.full(100, 1.5), np.full(100, np.nan)])
 def test_answers_have_the_right_number_and_range(answers: np.ndarray) -> None:
     with pytest.raises(ValueError, match="100 scores"):

@@ -102,6 +102,14 @@ def test_w1_closed_forms():
     assert metrics.w1([2.5], [1], stats.bernoulli(0.1)) == pytest.approx(2.4, rel=1e-12)
 
 
+@pytest.mark.parametrize(("mu", "scale"), [(0.5, 5.0), (3.5, 8.0), (1.0, 1000.0)])
+def test_w1_where_scipys_far_quantiles_are_wrong_or_overflow(mu, scale):
+    law = stats.invgauss(mu / scale, scale=scale)
+    # From the mean, the distance is E|X - mean|, twice the integral of F up to there.
+    expected = 2 * integrate.quad(law.cdf, 0, mu, epsabs=1e-12, limit=200)[0]
+    assert metrics.w1([mu], [1.0], law) == pytest.approx(expected, rel=1e-3)
+
+
 def test_w1_without_a_mean_is_infinite_and_its_clipped_form_is_not():
     law = stats.cauchy(3.5, 3.0)
     assert metrics.w1([3.5], [1], law) == math.inf

@@ -18,6 +18,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
 from tokenizers import processors
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -589,6 +590,17 @@ def test_the_default_model() -> None:
     prompt = torch.tensor([chat.prompt_ids("What is the capital of France?")])
     ids = model.generate(prompt, do_sample=False, max_new_tokens=20)[0, prompt.shape[1] :]
     assert chat.decode(ids.tolist()) == "The capital of France is Paris.<|im_end|>"
+
+
+def test_packed_numbers_are_counted_as_numbers(tiny_folder: Path, tmp_path: Path) -> None:
+    """mxfp4 keeps two numbers in a byte and a scale for every 32 of them."""
+    path = tiny_folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}))
+    shapes = {"e_blocks": (2, 64, 1, 16), "e_scales": (2, 64, 1)}
+    blocks = {name: torch.zeros(shape, dtype=torch.uint8) for name, shape in shapes.items()}
+    dense = models.fetch(str(tiny_folder), tmp_path / "dense").parameters
+    save_file(blocks, tiny_folder / "model-experts.safetensors", metadata={"format": "pt"})
+    assert models.fetch(str(tiny_folder), tmp_path / "out").parameters == dense + 2 * 64 * 32
 
 
 def test_weights_that_nothing_unpacks_are_refused(tiny_folder: Path, tmp_path: Path) -> None:

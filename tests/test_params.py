@@ -362,6 +362,8 @@ CASES: list[tuple[str, Any, str]] = [
     ("methods", ["base"], "methods.0: must be a name of lower-case letters, digits,"),
     ("methods", ["a b"], "methods.0: must be a name of lower-case letters, digits,"),
     ("methods", ["temperature"], "methods.0: must be a name of lower-case letters, digits,"),
+    ("methods", ["on"], "methods.0: must be a name of lower-case letters, digits,"),
+    ("methods", ["123"], "methods.0: must be a name of lower-case letters, digits,"),
     ("methods", ["soft"], 'variants: must be among base, temperature, soft, got "format"'),
     (
         "temperature.method",
@@ -549,6 +551,11 @@ def test_merge():
     assert params.merge(base, {}) == base
 
 
+def test_a_profile_switches_a_mixture_off() -> None:
+    base = {"finetune": {"mixed": {"mixture": {"share": 0.5}}}}
+    assert params.merge(base, {"finetune": {"mixed": {"mixture": None}}}) == {"finetune": {"mixed": {"mixture": None}}}
+
+
 def test_loaded_parameters_cannot_be_changed(root):
     loaded = params.load(root / "params.yaml")
     with pytest.raises(ValueError, match="frozen"):
@@ -565,6 +572,21 @@ def test_axis_points():
     assert axes["z"].points() == [3, 1]
     assert len(list(specs.grid_points(axes))) == 18
     assert axes["z"].draw(np.random.default_rng(0), False) in (1, 2, 3)
+    whole = FamilyGrid.model_validate({"train": {"n": {"log": [5, 40, 4]}}, "selected": []}).train
+    assert whole is not None
+    assert whole["n"].points() == [5, 10, 20, 40]
+
+
+def test_whole_numbers_of_a_log_axis_are_drawn_log_uniformly():
+    axes = FamilyGrid.model_validate({"train": {"n": {"log": [1, 1000, 4]}}, "selected": []}).train
+    assert axes is not None
+    rng = np.random.default_rng(0)
+    drawn = np.array([axes["n"].draw(rng, integral=True) for _ in range(20_000)])
+    assert drawn.min() == 1 and drawn.max() <= 1000 and (drawn == np.round(drawn)).all()
+    # P(n <= k) = log(k + 1) / log(1001)
+    for k in (1, 10, 100):
+        p = np.log(k + 1) / np.log(1001)
+        assert (drawn <= k).mean() == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / len(drawn)))
 
 
 def test_check_says_nothing_about_a_good_file(root, monkeypatch, capsys):

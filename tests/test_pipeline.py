@@ -250,6 +250,14 @@ def test_a_profile_runs_in_a_folder_of_its_own(clone: Clone, tmp_path: Path) -> 
     assert not (demo_folder.folder / "notebooks" / "old.ipynb").exists()
     assert (demo_folder.folder / "models" / "made").exists()
 
+    # So it does in a folder called book, and in one inside the project that git does not ignore.
+    for folder in (tmp_path / "book", clone.folder / "mine"):
+        for _ in range(3):
+            clone.ok(sys.executable, "-m", "calibnb.demo", str(profile), str(folder), "--prepare")
+            (folder / "models").mkdir(exist_ok=True)
+        assert (folder / "book" / "_config.yml").exists() and not (folder / "mine").exists()
+    shutil.rmtree(clone.folder / "mine")
+
 
 def test_a_wrong_profile_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profile = tmp_path / "profile.yaml"

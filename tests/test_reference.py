@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from accelerate.state import AcceleratorState
 
-from calibnb import params, reference
+from calibnb import finetune, params, reference
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +43,18 @@ def test_a_long_run_is_measured_at_every_validation(
     assert about["model"] == {"name": "tiny"}
     assert about["finetune"] == study.finetune["hard"].model_dump(mode="json")
     assert sum(about["settings"].values()) > 0
+
+    # A run of other settings that is left behind a checkpoint is not continued, in the table either.
+    scratch = Path(".scratch") / "reference" / "hard"
+    scratch.mkdir(parents=True, exist_ok=True)
+    (scratch / "checkpoint.pt").touch()
+    other = study.model_copy(
+        update={"finetune": {"hard": study.finetune["hard"].model_copy(update={"validations": 1})}}
+    )
+    monkeypatch.setattr(finetune.Checkpoint, "resume", lambda self, device: finetune.Progress())
+    reference.run(other, "hard", Path("out"))
+    AcceleratorState._reset_state(True)
+    assert pd.read_csv("out/hard.csv")["step"].nunique() == 1
 
 
 def test_an_unknown_method_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

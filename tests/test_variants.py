@@ -46,6 +46,15 @@ def test_answers_stay_until_the_stage_is_done(project: Path) -> None:
     assert not kept.exists()
 
 
+def test_a_stage_that_is_done_leaves_another_methods_answers(project: Path) -> None:
+    scratch = project / ".scratch" / "test" / "tiny"
+    scratch.mkdir(parents=True)
+    for name in ("soft--1", "soft-11", "soft-b-11", "soft-2-11"):
+        (scratch / f"{name}.jsonl").write_text("")
+    variants.done("./tiny", "soft", "test")
+    assert sorted(path.stem for path in scratch.iterdir()) == ["soft-2-11", "soft-b-11"]
+
+
 def test_an_untrained_method_is_one_line(project: Path) -> None:
     with pytest.raises(UserError, match=r"^variants/tiny/soft: no adapter here; run `dvc repro finetune` first$"):
         load("soft")

@@ -46,14 +46,15 @@ def bundled_prompts() -> pd.DataFrame:
 def distil(ask: Ask, chat: ChatFormat, prompts: pd.DataFrame, *, draws: int, max_new_tokens: int) -> pd.DataFrame:
     """The model's own answers: a row an answer, ``kind, prompt, answer, tokens, usable``.
 
-    Not usable are answers without text, those that are no answer in the chat format, and those that were cut off at
-    `max_new_tokens`: a model that trains on them learns to stop in mid-sentence. Dropping them favours short answers,
-    so `max_new_tokens` should cut few.
+    Not usable are answers without text and those that are no answer in the chat format. `ask` is to give an empty text
+    for one that was cut off at `max_new_tokens` (`Sampler.ended`): a model that trains on it learns to stop in
+    mid-sentence. Its tokens cannot tell, since those that a model writes are not always those of its text. Dropping
+    such answers favours short ones, so `max_new_tokens` should cut few.
     """
     answers = ask(prompts["prompt"].tolist(), draws=draws, max_new_tokens=max_new_tokens)
     frame = prompts.assign(answer=pd.Series(answers)).explode("answer", ignore_index=True)
     frame["tokens"] = [_length(chat, text) for text in frame["answer"]]
-    frame["usable"] = (frame["tokens"] > 0) & (frame["tokens"] < max_new_tokens)
+    frame["usable"] = frame["tokens"] > 0
     return frame
 
 

@@ -166,6 +166,7 @@ def sample(
     batch: int,
     seed: int,
     first: int = 0,
+    ended: bool = False,
 ) -> Iterator[tuple[int, list[str]]]:
     """Draw answers to prompts, prompts of like length together.
 
@@ -176,6 +177,7 @@ def sample(
         max_new_tokens: an answer that has not ended by then is returned as far as it got.
         batch: answers written at once; it sets memory and speed, and the answers only by the model's rounding.
         first: number of the first draw: the second hundred answers are those that two hundred would have ended with.
+        ended: whether an answer that has not ended is returned as an empty text instead.
 
     Yields:
         The number of a prompt and the texts of its answers in the order of the draws, without the end of the
@@ -197,6 +199,8 @@ def sample(
             part = _write(body, group, numbers[:, a : a + batch], chat.end_id, draws_per_row)
             ids = [[*whole, *more] for whole, more in zip(ids, part, strict=True)]
         for place, answers in enumerate(ids):
+            if ended:  # the end of the turn is not among the tokens: one more would have been it
+                answers = [own if len(own) < max_new_tokens else [] for own in answers]
             yield order[start + place], chat.decode_many(answers)
 
 
@@ -223,9 +227,10 @@ class Journal:
             self.known[entry["key"]] = entry["answers"]
         path.write_bytes(whole + b"\n" if whole else b"")
 
-    def key(self, ids: Sequence[int], first: int, draws: int, max_new_tokens: int) -> str:
+    def key(self, ids: Sequence[int], first: int, draws: int, max_new_tokens: int, ended: bool) -> str:
         """What identifies some of the answers to a prompt."""
-        return hashlib.sha256(json.dumps([self.about, list(ids), first, draws, max_new_tokens]).encode()).hexdigest()
+        about = [self.about, list(ids), first, draws, max_new_tokens, ended]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def add(self, key: str, answers: list[str]) -> None:
         self.known[key] = answers
@@ -243,6 +248,7 @@ class Sampler:
         seed: of the uniform numbers.
         journal: where answers are kept until the stage is done.
         system: a system message before every prompt, or None.
+        ended: whether answers that have not ended within ``max_new_tokens`` are empty texts.
     """
 
     body: Body
@@ -251,6 +257,7 @@ class Sampler:
     seed: int
     journal: Journal
     system: str | None = None
+    ended: bool = False
 
     def __call__(self, prompts: Sequence[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
         ids = [self.chat.prompt_ids(text, system=self.system) for text in prompts]
@@ -258,13 +265,13 @@ class Sampler:
         with tqdm(total=len(ids) * draws, desc="drawing answers", unit="answer") as bar:
             for first in range(0, draws, self.batch):  # what is kept at once is what is drawn at once
                 some = min(self.batch, draws - first)
-                keys = [self.journal.key(i, first, some, max_new_tokens) for i in ids]
+                keys = [self.journal.key(i, first, some, max_new_tokens, self.ended) for i in ids]
                 missing = {k: i for k, i in zip(keys, ids, strict=True) if k not in self.journal.known}
                 bar.update((len(ids) - len(missing)) * some)
                 names = list(missing)
                 for place, texts in sample(
                     self.body, self.chat, list(missing.values()), draws=some, max_new_tokens=max_new_tokens,
-                    batch=self.batch, seed=self.seed, first=first,
+                    batch=self.batch, seed=self.seed, first=first, ended=self.ended,
                 ):  # fmt: skip
                     self.journal.add(names[place], texts)
                     bar.update(some)

@@ -37,7 +37,7 @@ def test_the_bundled_prompts_are_different_and_asked_by_no_benchmark() -> None:
 
 def test_own_answers_that_ended_are_kept(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
     chat = models.chat_format(digit_tokenizer)
-    said = {"a": ["yes", "12345"], "b": [" \n", "1234"]}
+    said = {"a": ["yes", ""], "b": [" \n", "1234"]}
 
     def ask(prompts: list[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
         assert (draws, max_new_tokens) == (2, 5)
@@ -45,8 +45,8 @@ def test_own_answers_that_ended_are_kept(tmp_path: Path, digit_tokenizer: PreTra
 
     prompts = mixture.bundled_prompts().head(2).assign(prompt=["a", "b"])
     frame = mixture.distil(ask, chat, prompts, draws=2, max_new_tokens=5)
-    assert frame["answer"].tolist() == ["yes", "12345", " \n", "1234"]
-    assert frame["tokens"].tolist() == [3, 5, 0, 4]
+    assert frame["answer"].tolist() == ["yes", "", " \n", "1234"]
+    assert frame["tokens"].tolist() == [3, 0, 0, 4]
     assert frame["usable"].tolist() == [True, False, False, True]
     mixture.write(frame, tmp_path / "own.jsonl")
     assert mixture.load("self", tmp_path / "own.jsonl") == [Turn("a", "yes"), Turn("b", "1234")]

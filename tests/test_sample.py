@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_temperature_divides_the_logits(llama: PreTrainedModel, chat: models.Cha
         drawn = sample(Body(llama, temperature), chat, [prompt], draws=draws, max_new_tokens=1, batch=draws, seed=2)
         tokens = pick(logits / temperature, numbers).tolist()
         assert dict(drawn)[0] == ["" if t == chat.end_id else chat.decode([t]) for t in tokens]
+
+
+def test_an_answer_that_has_not_ended_is_empty(llama: PreTrainedModel, chat: models.ChatFormat, tmp_path: Path) -> None:
+    body, journal = Body(llama, 0.3), Journal(tmp_path / "answers", "llama")
+    some = Sampler(body, chat, batch=20, seed=1, journal=journal)
+    whole = dataclasses.replace(some, ended=True)
+    for steps in (1, 4, 8):
+        (short,), (longer,) = (some(["x"], draws=40, max_new_tokens=n) for n in (steps, steps + 1))
+        ended = [a == b for a, b in zip(short, longer, strict=True)]  # nothing came in one step more
+        expected = [text if done else "" for text, done in zip(short, ended, strict=True)]
+        assert whole(["x"], draws=40, max_new_tokens=steps) == [expected]
+    assert 0 < sum(ended) < 40
 
 
 def test_a_killed_run_resumes(llama: PreTrainedModel, chat: models.ChatFormat, tmp_path: Path) -> None:

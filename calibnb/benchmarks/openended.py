@@ -52,6 +52,7 @@ def normalise(text: str) -> str:
 def fold(text: str) -> str:
     """A normalised answer without what does not tell answers apart: case, final punctuation, emphasis, an article."""
     bare = normalise(text).casefold().strip("*_` ").rstrip(".!,;:").strip("*_` ")
+    bare = normalise(bare).rstrip(".!,;:")  # quotation marks inside emphasis or before a full stop
     return re.sub(r"^(the|a|an) (?=\S)", "", bare)
 
 

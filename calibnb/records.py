@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def _split(source: str, key: str, name: str, config: str | None, split: str) -> 
 def parse(data: bytes, name: str) -> Iterator[tuple[int, Any]]:
     """``(line number, value)`` from a file's bytes; `name` stands for it in errors. Blank lines are skipped.
 
-    Raises UserError for the first line that is not utf-8 or not json, with its number.
+    Raises UserError for the first line that is not utf-8, not json or no valid text, with its number.
     """
     for number, line in enumerate(data.split(b"\n"), start=1):
         if not line.strip():
@@ -65,4 +66,8 @@ def parse(data: bytes, name: str) -> Iterator[tuple[int, Any]]:
             raise UserError(f"{where}: not utf-8 (byte {error.start + 1})") from error
         except json.JSONDecodeError as error:
             raise UserError(f"{where}: not json ({error.msg} at character {error.pos + 1})") from error
+        # Which json can write, no tokenizer takes and no file can hold.
+        half = re.search("[\ud800-\udfff]", json.dumps(value, ensure_ascii=False))
+        if half is not None:
+            raise UserError(f"{where}: holds half of a surrogate pair ({half[0]!a})")
         yield number, value

@@ -286,6 +286,19 @@ def summarise(frame: pd.DataFrame, measures: Sequence[str], *, resamples: int, s
     return pd.DataFrame(rows)
 
 
+def determined(summary: pd.DataFrame, by: Sequence[str]) -> pd.Series[bool]:
+    """Whether nW1 is known: what the search leaves open, ``nw1_slack``, is less than the value itself.
+
+    Args:
+        summary: rows of ``measure, value`` and the columns `by`, ``nw1`` and ``nw1_slack`` among the measures.
+
+    Returns:
+        A truth value for each of `by`; False where one of the two does not exist.
+    """
+    found = summary.pivot(index=list(by), columns="measure", values="value")
+    return found["nw1_slack"] < found["nw1"]
+
+
 def compare(
     frame: pd.DataFrame, reference: pd.DataFrame, measure: str, *, resamples: int, seed: int
 ) -> pd.DataFrame:

@@ -120,6 +120,7 @@ GOOD = '{"id": "a", "prompt": "Name one."}'
     [
         ("{'id': 1}", r"not json \(Expecting property name .* at character 2\)$"),
         (b'{"id": "\xff"}', r"not utf-8 \(byte 9\)$"),
+        ('{"id": "1", "prompt": "Name \\ud83d"}', r"holds half of a surrogate pair \('\\ud83d'\)$"),
         ('["id", "prompt"]', "a list; must be an object with the keys id and prompt"),
         ("3", "a int; must be an object"),
         ('{"prompt": "x"}', "no id; must be an object with the keys id and prompt"),

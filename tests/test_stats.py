@@ -181,6 +181,17 @@ def test_summaries_average_seeds_first():
     assert lost["missing"] == 1 and lost["value"] == 2.25
 
 
+def test_determined_means_that_less_is_left_open_than_found():
+    values = {"a": (2.0, 1.9), "b": (2.0, 2.0), "c": (math.nan, 1.0), "d": (2.0, math.nan), "e": (math.inf, math.inf)}
+    summary = pd.DataFrame(
+        {"split": split, "variant": "soft", "measure": measure, "value": value}
+        for split, pair in values.items()
+        for measure, value in zip(("nw1", "nw1_slack"), pair, strict=True)
+    )
+    found = stats.determined(summary, ["split", "variant"])
+    assert found[found].index.tolist() == [("a", "soft")] and len(found) == len(values)
+
+
 def test_comparisons_pair_settings_by_label():
     bottom = measured([[1, 2, 3, 4]])
     top = measured([[2, 4, 6, 8]]).iloc[::-1]

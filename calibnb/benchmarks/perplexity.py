@@ -130,11 +130,6 @@ def parse(data: bytes, where: str, slice_name: str) -> list[Document]:
     for number, row in records.parse(data, where):
         if not isinstance(row, dict) or not isinstance(row.get("text"), str) or not row["text"].strip():
             raise UserError(f"{where}, line {number}: must be an object whose key text holds a text that is not empty")
-        try:
-            row["text"].encode()
-        except UnicodeEncodeError as error:
-            place = f"character {error.start + 1}"
-            raise UserError(f"{where}, line {number}: the text holds half of a surrogate pair at {place}") from error
         documents.append(Document(slice_name, f"{Path(where).name}:{number}", row["text"]))
     return documents
 

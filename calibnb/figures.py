@@ -223,15 +223,15 @@ def per_family_dots(
     """One row a family, one dot a variant: where calibration holds and where it does not.
 
     Args:
-        frame: rows of ``family, variant, value, low, high``; an interval that does not exist is nan. Families
-            are sorted by the last variant, lowest on top.
+        frame: rows of ``family, variant, value, low, high``; what does not exist is nan, and a value that is nan is
+            not drawn. Families are sorted by the last variant, lowest on top.
         variants: in the order of the legend.
         label: name and unit of the value.
         log: logarithmic axis, for values that span decades.
         reference: where a dotted line stands.
         together: the row that sums up the others, which stands last, apart from them.
     """
-    table = frame.pivot_table(index="family", columns="variant", values="value", sort=False)
+    table = frame.pivot_table(index="family", columns="variant", values="value", sort=False, dropna=False)
     families = table.sort_values(variants[-1]).index.tolist() if len(table) else []
     families.sort(key=lambda family: family == together)
     row = {family: y for y, family in enumerate(families)}

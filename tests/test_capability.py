@@ -323,7 +323,7 @@ def test_seeds_are_averaged_before_items() -> None:
 def test_guessing() -> None:
     assert capability.chances() == {
         "arithmetic": 0.25, "written_arithmetic": 0, "facts": 0.25, "copying": 0, "sorting": 0.25, "comparison": 1 / 3,
-        "format": 0,
+        "formatting": 0,
     }  # fmt: skip
 
 

@@ -252,6 +252,14 @@ def test_families_are_sorted_by_the_last_variant():
     assert axis.get_xscale() == "log"
 
 
+def test_a_variant_without_any_value_is_not_drawn_and_keeps_its_place():
+    frame = family_frame()
+    frame.loc[frame["variant"] == "hard", ["value", "low", "high"]] = math.nan
+    frame.loc[frame["family"] == frame["family"].iloc[0], ["value", "low", "high"]] = math.nan
+    (axis, *_) = figures.per_family_dots(frame, variants=VARIANTS).axes
+    assert len(axis.get_yticklabels()) == frame["family"].nunique()
+
+
 def test_nothing_to_compare_is_an_empty_picture():
     figure = figures.per_family_dots(family_frame().iloc[:0], variants=[], log=False)
     assert figure.axes[0].get_yticklabels() == []

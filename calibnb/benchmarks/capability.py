@@ -129,7 +129,7 @@ _FORMATS: list[Callable[[str, str], tuple[str, str]]] = [
 ]  # fmt: skip
 
 
-def _format(level: int, rng: random.Random) -> Item:
+def _formatting(level: int, rng: random.Random) -> Item:
     question, answer = _FORMATS[level - 1](*rng.sample(WORDS, 2))
     return {"question": question, "answer": answer}
 
@@ -166,7 +166,7 @@ TASKS = {
     "copying": Task(_copying, 4, 0, 2),
     "sorting": Task(_sorting, 4, 4, 2),
     "comparison": Task(_comparison, 3, 3, 2),
-    "format": Task(_format, 6, 0, 6),  # one of each kind, or nobody could know what is meant
+    "formatting": Task(_formatting, 6, 0, 6),  # one of each kind, or nobody could know what is meant
 }
 
 

@@ -540,8 +540,9 @@ class ChatFormat:
 
     tokenizer, template: the renderer. end_id: the token that ends the assistant's turn.
     forced: what stands between the generation prompt and an answer (a final channel); part of the prompt.
-    anchor: the prompt's last special token and all after it. No merge reaches over a special token, so what
-    follows the anchor has the ids that it has after the whole prompt. closing: the text of the end token.
+    anchor: what every prompt ends in, the last special token after the question and all that follows, or all
+    that follows the question where roles are plain text. Answers are tokenised after it, in place of the prompt.
+    closing: the text of the end token.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -556,17 +557,30 @@ class ChatFormat:
         rendered = _render(self.tokenizer, self.template, _messages(text, system), True) + self.forced
         if not rendered.endswith(self.anchor):
             raise UserError(
-                f"chat template: the prompt does not end in {self.anchor!r} but in {rendered[-40:]!r}"
+                f"{_name(self.tokenizer)}: the prompt does not end in {self.anchor!r} but in {rendered[-40:]!r}"
             )
         return rendered
 
     def prompt_ids(self, text: str, *, system: str | None = None) -> list[int]:
-        """Ids of the whole prompt, with the one BOS that the template writes; the tokenizer adds none."""
-        ids = _ids(self.tokenizer, [self.prompt_text(text, system=system)])[0]
+        """Ids of the whole prompt, with the one BOS that the template writes; the tokenizer adds none.
+
+        Raises UserError where an answer does not begin after them, for the tokenizer merges over the boundary.
+        """
+        rendered, closed = self.prompt_text(text, system=system), _PROBE + self.closing
+        ids, turn, alone = _ids(self.tokenizer, [rendered, rendered + closed, self.anchor + closed])
         bos = self.tokenizer.bos_token_id
         if bos is not None and ids[:2] == [bos, bos]:
             raise UserError(
-                f"chat template: the prompt starts with two BOS tokens ({self.tokenizer.bos_token})"
+                f"{_name(self.tokenizer)}: the prompt starts with two BOS tokens ({self.tokenizer.bos_token})"
+            )
+        # Whether two tokens may be neighbours depends on the two alone (Berglund and van der Merwe, 2023, for
+        # byte-pair encoding). So any answer follows this prompt as it follows the anchor if both end in one token.
+        last = turn[len(ids) - 1 :]
+        if turn[: len(ids)] != ids or alone[-len(last) :] != last:
+            raise UserError(
+                f"{_name(self.tokenizer)}: no ids show where an answer begins, for what the prompt ends in, "
+                f"{rendered[-20:]!r}, merges with the answer or with the question; put a chat_template.jinja into "
+                "the model's folder that keeps them apart, say by a line break"
             )
         return ids
 
@@ -583,7 +597,9 @@ class ChatFormat:
         for string, row in zip(strings, rows, strict=True):
             if row[:head] != before or row[-tail:] != after or len(row) <= head + tail:
                 raise UserError(
-                    f"tokenizer: the answer {string!r} is empty or merges with what stands around it"
+                    f"{_name(self.tokenizer)}: the answer {string!r} is empty or merges with what stands around it, "
+                    f"{self.anchor!r} and {self.closing!r}; change the answer, or put a chat_template.jinja into the "
+                    "model's folder that keeps them apart"
                 )
             answers.append(row[head:-tail])
         return answers
@@ -642,7 +658,13 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]
     return rows
 
 
-_PROBE = "7531.25"  # an answer that no template writes by itself
+# A question and an answer that no template writes by itself.
+_QUESTION, _PROBE = "Say 8642.", "7531.25"
+
+
+def _name(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer, for errors."""
+    return f"chat template of {tokenizer.name_or_path or 'a tokenizer without a name'}"
 
 
 def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
@@ -655,18 +677,20 @@ def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     """
     if tokenizer.chat_template is None:
         raise UserError(
-            f"tokenizer: {tokenizer.name_or_path or 'this tokenizer'} has no chat template; "
-            "use an instruction-tuned model, or put chat_template.jinja into its folder"
+            f"{_name(tokenizer)}: there is no chat template; use an instruction-tuned model, or put "
+            "chat_template.jinja into its folder"
         )
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:
         template = _FIXED_CLOCK + template
-    prompt = _render(tokenizer, template, _messages("question"), True)
+    prompt = _render(tokenizer, template, _messages(_QUESTION), True)
     turn = _render(
-        tokenizer, template, [*_messages("question"), {"role": "assistant", "content": _PROBE}], False
+        tokenizer, template, [*_messages(_QUESTION), {"role": "assistant", "content": _PROBE}], False
     )
+    if _QUESTION not in prompt:
+        raise UserError(f"{_name(tokenizer)}: the prompt does not hold the question")
     if not turn.startswith(prompt) or _PROBE not in turn[len(prompt) :]:
-        raise UserError("chat template: the prompt is not the start of the rendered assistant turn")
+        raise UserError(f"{_name(tokenizer)}: the prompt is not the start of the rendered assistant turn")
     start = turn.index(_PROBE, len(prompt))
     forced, closing = turn[len(prompt) : start], turn[start + len(_PROBE) :]
 
@@ -674,16 +698,22 @@ def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     end = max((token for token in special if closing.startswith(token)), key=len, default=None)
     if end is None:
         raise UserError(
-            f"chat template: no end of turn found; {closing[:20]!r} follows the answer, no special token"
+            f"{_name(tokenizer)}: no end of turn found; {closing[:20]!r} follows the answer, no special token"
         )
     lead = prompt + forced
-    anchor = lead[max((lead.rfind(token) for token in special if token in lead), default=0) :]
+    asked = lead.rindex(_QUESTION) + len(_QUESTION)
+    marked = max((lead.rfind(token) for token in special), default=-1)
+    anchor = lead[marked if marked >= asked else asked :]
+    if not anchor:
+        raise UserError(f"{_name(tokenizer)}: nothing stands between a question and its answer")
     chat = ChatFormat(tokenizer, template, special[end], forced, anchor, end)
     whole = _ids(tokenizer, [turn])[0]
-    parts = [*chat.prompt_ids("question"), *chat.answer_ids([_PROBE])[0], chat.end_id]
+    # A blank before the answer may merge with some numbers and not with others.
+    probe, *_ = chat.answer_ids([_PROBE, *map(str, range(-9, 1000))])
+    parts = [*chat.prompt_ids(_QUESTION), *probe, chat.end_id]
     if whole[: len(parts)] != parts:
         raise UserError(
-            "chat template: the ids of prompt, answer and end of turn are not those of the rendered turn"
+            f"{_name(tokenizer)}: the ids of prompt, answer and end of turn are not those of the rendered turn"
         )
     return chat
 

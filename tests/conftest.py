@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -71,6 +72,49 @@ def group_chat_tokenizer() -> PreTrainedTokenizerFast:
     """Digits in groups of up to three from the left, as Llama 3 and GPT-OSS have them."""
     groups = [f"{i:02d}" for i in range(100)] + [f"{i:03d}" for i in range(1000)]
     return chat_tokenizer([*PRINTABLE, *groups], r"\d{1,3}|\D")
+
+
+PIECES = ("bytes", "bytes, digits alone", "legacy", "always", "first", "never")
+
+
+@cache
+def _merging_backend(pieces: str) -> str:
+    lines = [
+        "[INST] Draw a number. [/INST] yes USER: Hello there ASSISTANT: Hello, yes Q: what?\nA: no",
+        "### Instruction:\nSay yes.\n\n### Response:\nyes The answer is yes. A chat with an assistant.\n",
+    ]
+    backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+    blanks = pre_tokenizers.Metaspace(prepend_scheme=pieces if pieces in ("always", "first") else "never")
+    backend.pre_tokenizer, backend.decoder, alphabet = blanks, decoders.Metaspace(), ["▁", *PRINTABLE]
+    if pieces.startswith("bytes"):
+        cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alone = pre_tokenizers.Digits(individual_digits=True)
+        backend.pre_tokenizer = cut if pieces == "bytes" else pre_tokenizers.Sequence([alone, cut])
+        backend.decoder, alphabet = decoders.ByteLevel(), pre_tokenizers.ByteLevel.alphabet()
+        lines.append("from 3 to 17, or 12.25")
+    ends = ["<unk>", "<s>", "</s>"]
+    how = {"vocab_size": 400, "initial_alphabet": alphabet, "special_tokens": ends, "show_progress": False}
+    backend.train_from_iterator(lines * 9, trainers.BpeTrainer(**how))
+    if pieces == "legacy":  # no piece begins within a word, but nothing is cut
+        backend.pre_tokenizer = None
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    return backend.to_str()
+
+
+def merging_tokenizer(pieces: str, template: str) -> PreTrainedTokenizerFast:
+    """A byte-pair tokenizer trained on a few lines, whose only special tokens are those of a text's ends.
+
+    `bytes` cuts as GPT-2 does, so that a blank merges with a number. The others take digits one by one: of bytes, as
+    Llama 2 was first converted (`legacy`), and with each of the ways in which Metaspace puts a blank first.
+    """
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_merging_backend(pieces)),
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        chat_template=template,
+    )
 
 
 def tiny_model(architecture: str, vocabulary: int, *, seed: int = 0) -> PreTrainedModel:

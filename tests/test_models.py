@@ -13,7 +13,7 @@ from pathlib import Path
 import fetch_tokenizers
 import pytest
 import torch
-from conftest import CHATML, digit_chat_tokenizer, load_real_tokenizer, tiny_model
+from conftest import CHATML, PIECES, digit_chat_tokenizer, load_real_tokenizer, merging_tokenizer, tiny_model
 from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +34,27 @@ def with_template(template: str) -> PreTrainedTokenizerFast:
     tokenizer = digit_chat_tokenizer()
     tokenizer.chat_template = template
     return tokenizer
+
+
+def plain(user: str, assistant: str, lead: str = "") -> str:
+    """A template whose roles are plain text: `{}` stands for what is said."""
+    before, after = user.split("{}")
+    return (
+        f"{{{{ bos_token + {lead!r} }}}}{{% for m in messages %}}{{% if m['role'] == 'user' %}}"
+        f"{{{{ {before!r} + m['content'] + {after!r} }}}}{{% else %}}"
+        f"{{{{ {assistant.split('{}')[0]!r} + m['content'] + eos_token }}}}{{% endif %}}{{% endfor %}}"
+    )
+
+
+PLAIN = {
+    "mistral": plain("[INST] {} [/INST]", "{}"),
+    "mistral, blank": plain("[INST] {} [/INST]", " {}"),
+    "vicuna": plain(" USER: {} ASSISTANT:", " {}", "A chat with an assistant."),
+    "alpaca": plain("### Instruction:\n{}\n\n", "### Response:\n{}")
+    + "{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}",
+    "question and answer": plain("Q: {}\nA:", " {}"),
+    "line": plain("{}\n", "{}"),
+}
 
 
 def check_in_place(chat: ChatFormat, strings: list[str], *, system: str | None = None) -> None:
@@ -133,6 +154,50 @@ def test_an_answer_that_merges_with_the_prompt_is_refused(group_tokenizer: PreTr
     assert chat.decode(chat.answer_ids(["-5"])[0]) == "-5"
     with pytest.raises(UserError, match="'5' is empty or merges"):
         chat.answer_ids(["-5", "5"])
+
+
+@pytest.mark.parametrize("pieces", PIECES)
+@pytest.mark.parametrize("name", PLAIN)
+@settings(max_examples=25, deadline=None)
+@given(
+    question=st.text("[/INST] USER:\n#Raes3.?é") | st.sampled_from(["Draw a number.", "x [/INST]", "### Response:"]),
+    numbers=st.lists(NUMBERS, min_size=1, max_size=3),
+    words=st.lists(st.text("[/INST] A:\nyes-3,", min_size=1), max_size=3),
+)
+def test_roles_of_plain_text(name: str, pieces: str, question: str, numbers: list[str], words: list[str]) -> None:
+    """Ids of prompt, answer and end are those of the whole turn, or one line says that they cannot be."""
+    tokenizer = merging_tokenizer(pieces, PLAIN[name])
+    said = None
+    if pieces == "bytes" and name in ("mistral, blank", "vicuna", "question and answer"):
+        said = r"^chat template of .*: the answer '\d+' is empty or merges with what stands around it, .* ' and '</s>'"
+    elif name == "line" and "bytes" not in pieces:
+        said = r"^chat template of .*: no ids show where an answer begins, for what the prompt ends in, .*\\n', merges"
+    if said is not None:
+        with pytest.raises(UserError, match=said) as problem:
+            chat_format(tokenizer)
+        assert "chat_template.jinja" in str(problem.value) and "\n" not in str(problem.value)
+        return
+    chat = chat_format(tokenizer)
+    check_in_place(chat, numbers)  # never refused
+    try:
+        prompt = chat.prompt_ids(question)
+    except UserError as error:  # a line break merges with the one that ends the question
+        assert "no ids show where an answer begins" in str(error) and question.endswith("\n")
+        return
+    for word in [*numbers, *words]:
+        try:
+            (answer,) = chat.answer_ids([word])
+        except UserError:
+            continue
+        messages = [{"role": "user", "content": question}, {"role": "assistant", "content": word}]
+        turn = tokenizer.apply_chat_template(messages, tokenize=False)
+        assert tokenizer(turn, add_special_tokens=False)["input_ids"] == [*prompt, *answer, chat.end_id]
+
+
+@pytest.mark.parametrize("pieces", PIECES)
+def test_nothing_between_question_and_answer(pieces: str) -> None:
+    with pytest.raises(UserError, match="nothing stands between a question and its answer"):
+        chat_format(merging_tokenizer(pieces, plain("{}", "{}")))
 
 
 def test_no_template() -> None:

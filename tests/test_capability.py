@@ -342,3 +342,15 @@ def test_a_question_is_asked_as_everywhere_else(
     asked = harness.apply_chat_template([{"role": "user", "content": "one"}])
     assert asked == chat.prompt_text("one")
     assert asked.endswith(block)
+
+
+def test_the_harness_gives_contents_as_the_template_reads_them(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    tokenizer = copy.deepcopy(digit_tokenizer)
+    tokenizer.chat_template = CHATML.replace("message['content']", "message['content'][0]['text']")
+    chat = models.chat_format(tokenizer)
+    harness = capability.Harness(Body(llama), chat, batch=2)
+    turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "12"}]
+    assert harness.apply_chat_template(turns[:1]) == chat.prompt_text("one")
+    assert harness.apply_chat_template(turns, False) == chat.prompt_text("one") + "12"

@@ -9,6 +9,7 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import fetch_tokenizers
 import pytest
@@ -198,6 +199,102 @@ def test_roles_of_plain_text(name: str, pieces: str, question: str, numbers: lis
 def test_nothing_between_question_and_answer(pieces: str) -> None:
     with pytest.raises(UserError, match="nothing stands between a question and its answer"):
         chat_format(merging_tokenizer(pieces, plain("{}", "{}")))
+
+
+RAISING = {  # what a template may do, and the words of the error
+    "roles": ("{{ raise_exception('roles must\nalternate') }}", "TemplateError: roles must alternate"),
+    "syntax": ("{% for message in messages %}", "TemplateSyntaxError: "),
+    "undefined": ("{{ absent.name }}", "UndefinedError: 'absent' is undefined"),
+    "unsafe": ("{{ ''.__class__.__mro__ }}", "SecurityError: "),
+    "filter": ("{{ 'a' | absent }}", "TemplateAssertionError: No filter named 'absent'"),
+    "include": ("{% include 'x' %}", "TypeError: no loader"),
+    "type": ("{{ 1 + 'a' }}", "TypeError: "),
+    "division": ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+    "overflow": ("{{ 2.0 ** 5000 }}", "OverflowError: "),
+    "range": ("{% for i in range(10 ** 9) %}{% endfor %}", "OverflowError: Range too big"),
+    "value": ("{{ messages[0]['content'].index('§') }}", "ValueError: substring not found"),
+    "index": ("{{ '{} {}'.format(1) }}", "IndexError: "),
+    "recursion": ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "RecursionError: "),
+}
+
+
+@pytest.mark.parametrize("name", RAISING)
+def test_a_template_that_fails_is_one_line(name: str, tiny_folder: Path, tmp_path: Path) -> None:
+    """At the weights stage, with the template's own words, the model's name and what to do."""
+    template, words = RAISING[name]
+    with_template(template + CHATML).save_pretrained(tiny_folder)
+    problem = rf"^chat template of {tiny_folder}: fails on a conversation of user(, assistant)? \({words}"
+    with pytest.raises(UserError, match=problem) as error:
+        models.fetch(str(tiny_folder), tmp_path / "out")
+    assert str(error.value).endswith("; put a chat_template.jinja that renders it into the model's folder")
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (None, "there is no chat template"),
+        ({"rag": CHATML, "tool_use": CHATML}, "none of rag, tool_use is named default"),
+        ([{"name": "rag", "template": CHATML}], "none of rag is named default"),
+        ({"default": 3}, "must be a text, got 3"),
+        ("", "leaves out the question or the answer"),
+        (CHATML.replace("message['content']", "''"), "leaves out the question or the answer"),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_one_line(template: Any, words: str) -> None:
+    tokenizer = digit_chat_tokenizer()
+    named = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, name_or_path="org/name", chat_template=template
+    )
+    with pytest.raises(UserError, match=f"^chat template of org/name: {words}.*chat_template.jinja") as error:
+        chat_format(named)
+    assert "\n" not in str(error.value)
+
+
+def test_of_several_templates_the_default_is_taken() -> None:
+    tokenizer = with_template(CHATML)
+    tokenizer.chat_template = {"default": CHATML, "tool_use": "{{ 1 / 0 }}"}
+    assert chat_format(tokenizer).template == CHATML
+
+
+REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+DROPPING = CHATML.replace("%}{{ '<|im_start|>'", "if message['role'] != 'system' %}{{ '<|im_start|>'")
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (REFUSING + CHATML, r"fails on a conversation of system, user \(TemplateError: System role not supported\); "),
+        (DROPPING, "leaves a system text out; "),
+    ],
+)
+def test_only_system_texts_are_refused(template: str, words: str) -> None:
+    """As Gemma 2 and the first Mistrals have it: questions without a system text are asked all the same."""
+    chat = chat_format(with_template(template))
+    check_in_place(chat, ["1.5", "-2"])
+    with pytest.raises(UserError, match=rf"^chat template of .*: {words}give (no system text|none), or put"):
+        chat.prompt_ids("q", system="Answer briefly.")
+
+
+IN_PARTS = CHATML.replace("message['content']", "message['content'][0]['text']")
+
+
+@pytest.mark.parametrize(
+    ("template", "in_parts"),
+    [
+        (CHATML, False),
+        (IN_PARTS, True),
+        (IN_PARTS.replace("{{", "{{ raise_exception('parts') if message['content'] is string }}{{", 1), True),
+        (CHATML.replace("message['content']", "(message['content'] | map(attribute='text') | join)"), True),
+    ],
+)
+def test_contents_are_given_in_the_form_that_the_template_reads(template: str, in_parts: bool) -> None:
+    """Text first: many templates read both. Read in the wrong form a question is left out, or the template fails."""
+    plain, chat = chat_format(with_template(CHATML)), chat_format(with_template(template))
+    assert chat.in_parts == in_parts
+    for system in (None, "Answer briefly."):
+        assert chat.prompt_ids("Draw: 3.25, 17", system=system) == plain.prompt_ids("Draw: 3.25, 17", system=system)
+    assert (chat.anchor, chat.closing, chat.end_id) == (plain.anchor, plain.closing, plain.end_id)
 
 
 def test_no_template() -> None:
@@ -525,12 +622,14 @@ def test_a_failed_fetch_leaves_what_was_there(tiny_folder: Path, tmp_path: Path)
 def test_gpt_oss_without_template_gets_one(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer = digit_chat_tokenizer()
     tokenizer.chat_template = None
+    tokenizer.add_tokens(re.findall(r"<\|\w+\|>", models.GPT_OSS_TEMPLATE), special_tokens=True)
     for architecture in ("gpt_oss", "llama"):
-        tiny_model(architecture, len(tokenizer)).save_pretrained(tmp_path / architecture)
+        tiny_model(architecture, len(digit_tokenizer)).save_pretrained(tmp_path / architecture)
         tokenizer.save_pretrained(tmp_path / architecture)
-        models.fetch(str(tmp_path / architecture), tmp_path / "out" / architecture)
+    models.fetch(str(tmp_path / "gpt_oss"), tmp_path / "out" / "gpt_oss")
     assert models.load(tmp_path / "out" / "gpt_oss")[1].chat_template == models.GPT_OSS_TEMPLATE
-    assert models.load(tmp_path / "out" / "llama")[1].chat_template is None
+    with pytest.raises(UserError, match=rf"^chat template of {tmp_path}/llama: there is no chat template"):
+        models.fetch(str(tmp_path / "llama"), tmp_path / "out" / "llama")
 
 
 def test_fetch_from_hub(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

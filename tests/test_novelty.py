@@ -621,6 +621,14 @@ def test_a_reward_model_has_a_template_and_one_output(
         rewarder(tmp_path, batch=1)
 
 
+def test_a_template_that_fails_does_so_when_the_model_is_loaded(reward_folder: Path, tmp_path: Path) -> None:
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / file).write_bytes((reward_folder / file).read_bytes())
+    with_bos("{{ raise_exception('no assistant') }}").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=rf"^chat template of {tmp_path}: fails on .* \(TemplateError: no assistant\)"):
+        rewarder(tmp_path, batch=1)
+
+
 def test_padding_token_of_the_tokenizer_or_none(reward_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes((reward_folder / "model.safetensors").read_bytes())
     config = json.loads((reward_folder / "config.json").read_text()) | {"pad_token_id": None}

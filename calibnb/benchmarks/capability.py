@@ -32,7 +32,7 @@ from lm_eval.utils import hash_string
 from tqdm.auto import tqdm
 
 from calibnb.errors import UserError
-from calibnb.models import SWITCHES, ChatFormat
+from calibnb.models import ChatFormat
 from calibnb.tree import Body, continuations
 
 Floats = npt.NDArray[np.float64]
@@ -331,13 +331,8 @@ class Harness(HFLM):  # type: ignore[misc]
         return found
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        text: str = self.tokenizer.apply_chat_template(
-            chat_history,
-            chat_template=self.chat.template,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-            **SWITCHES,
+        text = self.chat.render(
+            chat_history, add_generation_prompt, continue_final_message=not add_generation_prompt
         )
         return text + self.chat.forced if add_generation_prompt else text
 

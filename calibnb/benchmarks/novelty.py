@@ -583,8 +583,8 @@ class RewardModel(_Scorer):
         super().__init__(source, tokenizer=None, batch=batch, device=device, dtype=dtype)
         if self.config.num_labels != 1:
             raise UserError(f"novelty: {source}: {self.config.num_labels} outputs; a reward model has one")
-        if self.tokenizer.chat_template is None:
-            raise UserError(f"novelty: {source}: no chat template; put chat_template.jinja into its folder")
+        self.template = models.chat_template(self.tokenizer)
+        self.ids("question", "answer")  # a template that fails does so before anything is read
         # The model takes the reward at the last token that is not this one, so it must know which that is.
         text = self.config.get_text_config()
         if text.pad_token_id is None:
@@ -592,9 +592,6 @@ class RewardModel(_Scorer):
         if text.pad_token_id is None and batch > 1:
             raise UserError(f"novelty: {source}: no padding token, so answers go one by one; set the batch to 1")
         self.filler: int = 0 if text.pad_token_id is None else text.pad_token_id
-        self.template = self.tokenizer.get_chat_template()
-        if "strftime_now" in self.template:
-            self.template = models._FIXED_CLOCK + self.template
 
     def ids(self, prompt: str, answer: str) -> list[int]:
         """Ids of the rendered conversation. Raises UserError if it starts with two BOS."""

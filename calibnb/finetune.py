@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,8 +79,8 @@ def example(
 
 def ordinary_example(turn: Turn, chat: models.ChatFormat) -> Example:
     """A question with its one answer, a trie of a single path; its loss is the mean over the answer's tokens."""
-    trie = build(chat.answer_ids([turn.answer]), [1.0], chat.end_id)
-    prompt = chat.prompt_ids(turn.prompt, system=turn.system)
+    prompt, answer = turn.ids(chat)
+    trie = build([answer], [1.0], chat.end_id)
     return Example(prompt, trie, objective(trie, [1], "samples", "path"), trie.path.size)
 
 
@@ -406,7 +406,7 @@ class Checkpoint:
 
 def _parts_of_steps(
     order: Sequence[Spec],
-    mixed: Sequence[Turn],
+    mixed: Sequence[Example],
     method: FinetuneParams,
     prompt: PromptParams,
     chat: models.ChatFormat,
@@ -438,7 +438,7 @@ def _parts_of_steps(
             Part(True, batch(c, device), (1 - share) * len(c) / len(group), 0.0, cost(c, method.draws_per_prompt))
             for c in cut
         ]
-        aside = [ordinary_example(turn, chat) for turn in mine(mixed[step * beside : (step + 1) * beside])]
+        aside = mine(mixed[step * beside : (step + 1) * beside])
         if aside:
             parts.append(Part(False, batch(aside, device), share, method.kl_to_base, cost(aside, 1)))
         yield parts
@@ -564,6 +564,12 @@ def train(
     )
     order = prompts_of_run(train_settings, validation_settings, families, method, significant_digits, seed)
     steps = math.ceil(len(order) / method.prompts_per_step)
+    drawn = ordinary_order(steps * beside, len(ordinary), seed) if ordinary else []
+    # All are read, so that one that cannot be trained on is found here; those of this run are kept.
+    wanted = set(drawn)
+    read = tqdm(ordinary, "ordinary examples", leave=False, disable=not ordinary or not accelerator.is_main_process)
+    made = ((i, ordinary_example(turn, chat)) for i, turn in enumerate(read))
+    examples = {i: one for i, one in made if i in wanted}
     scheduler = get_cosine_schedule_with_warmup(optimizer, math.floor(method.warmup_share * steps), steps)
     bare = TrieLoss(model)
     loss, optimizer = accelerator.prepare(bare, optimizer)
@@ -578,7 +584,7 @@ def train(
         "method": method.model_dump(mode="json"),
         "prompt": prompt.model_dump(mode="json"),
         "settings": [s.label for s in (*order, *validation_settings)],
-        "ordinary": [asdict(turn) for turn in ordinary],
+        "ordinary": [(turn.prompt, turn.answer, turn.system) for turn in ordinary],
         "seed": seed,
         "dtype": str(dtype),
         "weights": float(bare.body.head.weight.double().sum()),
@@ -586,7 +592,7 @@ def train(
     run = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     checkpoint = Checkpoint(scratch / "checkpoint.pt", run, parameters, optimizer, scheduler)
     done = checkpoint.resume(device)
-    mixed = [ordinary[i] for i in ordinary_order(steps * beside, len(ordinary), seed)] if ordinary else []
+    mixed = [examples[i] for i in drawn]
     parts_of_steps = _parts_of_steps(order, mixed, method, prompt, chat, seed, accelerator, device, done.step)
 
     # Under autocast the products are bfloat16 anyway; peft's own cast to float32 and back only costs time.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,19 @@ SELF = "self"
 
 @dataclass(frozen=True)
 class Turn:
-    """A question and its answer, under a system text if it has one."""
+    """A question and its answer, under a system text if it has one; `where` it was read, for errors."""
 
     prompt: str
     answer: str
     system: str | None = None
+    where: str = field(default="an ordinary example", compare=False)
+
+    def ids(self, chat: ChatFormat) -> tuple[list[int], list[int]]:
+        """Ids of the prompt and of the answer; see `ChatFormat.exchange_ids`. UserError names where it was read."""
+        try:
+            return chat.exchange_ids(self.prompt, self.answer, system=self.system)
+        except UserError as error:
+            raise UserError(f"{self.where}: {error}; change this record or leave it out") from error
 
 
 def bundled_prompts() -> pd.DataFrame:
@@ -46,24 +54,24 @@ def bundled_prompts() -> pd.DataFrame:
 def distil(ask: Ask, chat: ChatFormat, prompts: pd.DataFrame, *, draws: int, max_new_tokens: int) -> pd.DataFrame:
     """The model's own answers: a row an answer, ``kind, prompt, answer, tokens, usable``.
 
-    Not usable are answers without text and those that are no answer in the chat format. `ask` is to give an empty text
-    for one that was cut off at `max_new_tokens` (`Sampler.ended`): a model that trains on it learns to stop in
-    mid-sentence. Its tokens cannot tell, since those that a model writes are not always those of its text. Dropping
-    such answers favours short ones, so `max_new_tokens` should cut few.
+    Not usable are answers without text and those that are no answer in the chat format, which `Turn.ids` refuses. `ask`
+    is to give an empty text for one that was cut off at `max_new_tokens` (`Sampler.ended`): a model that trains on it
+    learns to stop in mid-sentence. Its tokens cannot tell, since those that a model writes are not always those of its
+    text. Dropping such answers favours short ones, so `max_new_tokens` should cut few.
     """
     answers = ask(prompts["prompt"].tolist(), draws=draws, max_new_tokens=max_new_tokens)
     frame = prompts.assign(answer=pd.Series(answers)).explode("answer", ignore_index=True)
-    frame["tokens"] = [_length(chat, text) for text in frame["answer"]]
+    frame["tokens"] = [_length(chat, *said) for said in zip(frame["prompt"], frame["answer"], strict=True)]
     frame["usable"] = frame["tokens"] > 0
     return frame
 
 
-def _length(chat: ChatFormat, text: str) -> int:
-    """Tokens of an answer; 0 for one without text or whose first characters merge with the prompt's last."""
-    if not text.strip():
+def _length(chat: ChatFormat, prompt: str, answer: str) -> int:
+    """Tokens of an answer; 0 for one that cannot be trained on."""
+    if not answer.strip():
         return 0
     try:
-        return len(chat.answer_ids([text])[0])
+        return len(chat.exchange_ids(prompt, answer)[1])
     except UserError:
         return 0
 
@@ -103,7 +111,7 @@ def _turn(record: Any, where: str) -> Turn:
     system = fields.get("system")
     if system is not None and not isinstance(system, str):
         raise UserError(f"{where}: system must be a text")
-    return Turn(fields["prompt"], fields["answer"], system)
+    return Turn(fields["prompt"], fields["answer"], system, where)
 
 
 def _first_exchange(messages: Any, where: str) -> dict[str, Any]:

@@ -548,6 +548,7 @@ class ChatFormat:
     anchor: what every prompt ends in, the last special token after the question and all that follows, or all
     that follows the question where roles are plain text. Answers are tokenised after it, in place of the prompt.
     closing: the text of the end token. in_parts: whether the template reads contents as lists of parts.
+    markers: texts of the special tokens. In a question or an answer they would be tokens, a turn's end among them.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -557,6 +558,7 @@ class ChatFormat:
     anchor: str
     closing: str
     in_parts: bool = False
+    markers: tuple[str, ...] = ()
 
     def render(self, messages: list[dict[str, str]], add_generation_prompt: bool, **how: bool) -> str:
         """The text that the template makes of messages of `role` and `content`; UserError where it makes none."""
@@ -565,8 +567,11 @@ class ChatFormat:
     def prompt_text(self, text: str, *, system: str | None = None) -> str:
         """The rendered prompt: everything before the first character of the answer.
 
-        Raises UserError where the template refuses the system text or leaves it out.
+        Raises UserError where a text holds a special token, and where the template refuses the system text or
+        leaves it out.
         """
+        self._refuse_markers("question", text)
+        self._refuse_markers("system text", system or "")
         rendered = self.render(_messages(text, system), True) + self.forced
         if system is not None and system.strip() not in rendered:
             raise UserError(
@@ -602,6 +607,35 @@ class ChatFormat:
             )
         return ids
 
+    def exchange_ids(
+        self, question: str, answer: str, *, system: str | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Ids of a prompt and of its answer, both read off the rendered turn; see `prompt_ids` and `answer_ids`.
+
+        A template may strip blanks off the answer's ends: its ids are those of what is rendered. Raises UserError
+        where the answer holds a special token, is rendered as something else, is empty or merges with the prompt.
+        """
+        self._refuse_markers("answer", answer)
+        prompt = self.prompt_text(question, system=system)
+        turn = self.render([*_messages(question, system), {"role": "assistant", "content": answer}], False)
+        said = turn.removeprefix(prompt).partition(self.closing)[0]
+        if not turn.startswith(prompt) or said.strip() != answer.strip():
+            raise UserError(f"{_name(self.tokenizer)}: renders the answer {_short(answer)} as {_short(said)}")
+        ids, whole = _ids(self.tokenizer, [prompt, prompt + said + self.closing])
+        if whole[: len(ids)] != ids or whole[-1] != self.end_id or len(whole) < len(ids) + 2:
+            raise UserError(
+                f"{_name(self.tokenizer)}: the answer {_short(answer)} is empty or begins with what the tokenizer "
+                f"merges with the prompt's end, {self.anchor[-20:]!r}"
+            )
+        return ids, whole[len(ids) : -1]
+
+    def _refuse_markers(self, what: str, text: str) -> None:
+        for marker in self.markers:
+            if marker in text:
+                raise UserError(
+                    f"{_name(self.tokenizer)}: the {what} {_short(text)} holds {marker!r}, a special token"
+                )
+
     def answer_ids(self, strings: Sequence[str]) -> list[list[int]]:
         """Ids of each answer as they stand in the rendered turn, without the token that ends it.
 
@@ -618,6 +652,10 @@ class ChatFormat:
                     f"{_name(self.tokenizer)}: the answer {string!r} is empty or merges with what stands around it, "
                     f"{self.anchor!r} and {self.closing!r}; change the answer, or put a chat_template.jinja into the "
                     "model's folder that keeps them apart"
+                )
+            if self.end_id in row[head:-tail]:
+                raise UserError(
+                    f"{_name(self.tokenizer)}: the answer {string!r} holds {self.closing!r}, the end of a turn"
                 )
             answers.append(row[head:-tail])
         return answers
@@ -709,6 +747,11 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]
 _QUESTION, _PROBE = "Say 8642.", "7531.25"
 
 
+def _short(text: str) -> str:
+    """A text as errors show it: quoted, and its beginning only."""
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
 def _name(tokenizer: PreTrainedTokenizerBase) -> str:
     """The tokenizer, for errors."""
     return f"chat template of {tokenizer.name_or_path or 'a tokenizer without a name'}"
@@ -779,7 +822,8 @@ def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     anchor = lead[marked if marked >= asked else asked :]
     if not anchor:
         raise UserError(f"{_name(tokenizer)}: nothing stands between a question and its answer")
-    chat = ChatFormat(tokenizer, template, special[end], forced, anchor, end, in_parts)
+    markers = tuple(t.content for t in tokenizer.added_tokens_decoder.values() if t.special or t.content == end)
+    chat = ChatFormat(tokenizer, template, special[end], forced, anchor, end, in_parts, markers)
     whole = _ids(tokenizer, [turn])[0]
     # A blank before the answer may merge with some numbers and not with others.
     probe, *_ = chat.answer_ids([_PROBE, *map(str, range(-9, 1000))])

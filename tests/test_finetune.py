@@ -399,6 +399,36 @@ def test_ordinary_examples_go_with_a_mixture(tmp_path: Path, tiny_folder: Path) 
         train_tiny(tmp_path, tiny_folder, method(), ordinary=TURNS)
 
 
+def test_ordinary_examples_are_all_read_before_the_first_step(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that no step would draw."""
+    bad = Turn("Why?", "So.<|im_end|>", where="mine.jsonl, line 99")
+    monkeypatch.setattr(finetune, "_parts_of_steps", lambda *_: pytest.fail("a step began"))
+    with pytest.raises(UserError, match=r"^mine.jsonl, line 99: .* holds '<\|im_end\|>'"):
+        train_tiny(tmp_path, tiny_folder, mixed(0.5), ordinary=[*TURNS * 40, bad])
+    assert not (tmp_path / "out").exists()
+
+
+def test_ordinary_examples_come_in_their_order(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the run are tokenised once and are the ones that each step would have made."""
+    chat, seen = models.chat_format(digit_chat_tokenizer()), []
+
+    def begin(order: object, examples: list[Example], *_: object) -> None:
+        seen.extend(examples)
+        raise KilledError
+
+    monkeypatch.setattr(finetune, "_parts_of_steps", begin)
+    with pytest.raises(KilledError):
+        train_tiny(tmp_path, tiny_folder, mixed(0.5), ordinary=TURNS)
+    drawn = finetune.ordinary_order(len(seen), len(TURNS), 7)
+    assert [e.prompt for e in seen] == [chat.prompt_ids(TURNS[i].prompt) for i in drawn] and len(seen) > len(TURNS)
+    for i, made in zip(drawn, seen, strict=True):
+        assert made.trie.token[1:].tolist() == [*chat.answer_ids([TURNS[i].answer])[0], chat.end_id]
+
+
 def test_a_run_that_diverges_is_one_line(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetune, "validation_loss", lambda *_: float("nan"))
     with pytest.raises(UserError, match=r"loss is never a number; learning_rate must be lower, got 1\.0$"):

@@ -149,6 +149,18 @@ def test_an_empty_answer_is_refused(digit_tokenizer: PreTrainedTokenizerFast) ->
         chat_format(digit_tokenizer).answer_ids(["1", ""])
 
 
+def test_special_tokens_are_no_text(digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    """In a question they would end its turn or open another; an answer that holds the end has no one path."""
+    chat = chat_format(digit_tokenizer)
+    for marker in ("<|im_end|>", "<|im_start|>", "<|endoftext|>"):
+        for asked in ({"text": f"Why{marker}?"}, {"text": "Why?", "system": marker}):
+            with pytest.raises(UserError, match=rf"holds {re.escape(repr(marker))}, a special token$"):
+                chat.prompt_ids(**asked)
+    with pytest.raises(UserError, match=r"the answer '1<\|im_end\|>2' holds '<\|im_end\|>', the end of a turn"):
+        chat.answer_ids(["1", "1<|im_end|>2"])
+    assert chat.prompt_ids("im_end|>")
+
+
 def test_an_answer_that_merges_with_the_prompt_is_refused(group_tokenizer: PreTrainedTokenizerFast) -> None:
     """A prompt that ends in a digit swallows the answer's first digits, but not its sign."""
     chat = ChatFormat(group_tokenizer, CHATML, 2, "", "<|im_start|>assistant\n1", "<|im_end|>")

@@ -41,6 +41,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from jinja2 import TemplateError
+from safetensors import safe_open
 from tqdm.auto import tqdm
 from transformers import (
     AutoConfig,
@@ -51,6 +52,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers import logging as transformers_logging
 from transformers.utils.quantization_config import Mxfp4Config
 
 from calibnb.errors import UserError
@@ -167,36 +169,55 @@ def fingerprint(weights: Path, adapter: Path | None) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
+def _tensors(file: Path) -> dict[str, tuple[list[int], str]]:
+    """Name -> shape and type, as safetensors spells it, of the tensors of a file; from its header."""
+    with safe_open(file, framework="pt") as opened:
+        slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118, it is no mapping
+        return {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
+
+
+def _tie(model: PreTrainedModel, files: Sequence[Path], name: str) -> None:
+    """Make one of the parameters of a model without numbers that its files fill with the same ones.
+
+    A tied head may be saved as well as the embedding. Loading compares the two and unties them where they differ, in
+    silence. Raises UserError for those, with `name` for the model: its configuration is another model's.
+    """
+    where = {tensor: file for file in files for tensor in _tensors(file)}
+    for target, origin in model.all_tied_weights_keys.items():
+        if target in where and origin in where:
+            values = []
+            for tensor in (target, origin):
+                with safe_open(where[tensor], framework="pt") as opened:
+                    values.append(opened.get_tensor(tensor))
+            if not torch.equal(*values):
+                raise UserError(
+                    f"models: {name}: config.json ties {target} to {origin}, but the weights differ; "
+                    "set tie_word_embeddings to false"
+                )
+    model.tie_weights()
+
+
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
 def _card(folder: Path, source: Source, origin: str, licence: str | None, trust_remote_code: bool) -> Card:
-    """Describe the weights in `folder` from their headers, without loading a tensor."""
-    files = sorted(folder.glob("*.safetensors"))
-    count, types = 0, set[str]()
-    packed = _quantisation(folder) == "mxfp4"  # two numbers to a byte of `_blocks`, and scales, which are none
-    for file in files:
-        with file.open("rb") as stream:  # a header of json, its length before it: 8 bytes, little endian
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        for key, tensor in header.items():
-            if key != "__metadata__":
-                size = 1
-                for length in tensor["shape"]:
-                    size *= length
-                if packed and tensor["dtype"] == "U8":
-                    size *= 2 if key.endswith("_blocks") else 0
-                count += size
-                types.add(tensor["dtype"])
+    """Describe the weights in `folder` from their headers and the model's shapes, without reading a tensor.
+
+    What is counted are the numbers of the model that these files fill, so no other numbers are.
+    """
+    files = weights_files(folder)
+    types = {dtype for file in files for _, dtype in _tensors(file).values()}
+    model = _model(folder, source.name, trust_remote_code=trust_remote_code, device_map="meta")
+    _tie(model, files, source.name)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return Card(
         name=source.name,
         source=origin,
         licence=licence,
         quantisation=_quantisation(folder) or source.quantisation,
         file_sha256=source.sha256,
-        architecture=raw["architectures"][0],
-        parameters=count,
+        architecture=_config(folder)["architectures"][0],
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
         vocabulary=config.vocab_size,
         layers=config.num_hidden_layers,
         width=config.hidden_size,
@@ -338,8 +359,8 @@ def _tidy(path: Path, keys: tuple[str, ...]) -> None:
 
 
 _WANTED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
-# The same weights in other formats, and the card of another fetch.
-_UNWANTED = ("*/*", "consolidated*", "card.json")
+# What lies beside published weights: the same ones in other formats, an adapter, the card of another fetch.
+_UNWANTED = ("*/*", "consolidated*", "adapter_*", "card.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -367,7 +388,7 @@ def _from_hub(source: Source, out: Path, trust_remote_code: bool) -> Card:
         raise UserError(
             f"models: {source.name} has no safetensors, and pickled weights are not opened; {local}"
         )
-    check_folder(folder)
+    check_folder(folder, published=True)
     readme = folder / "README.md"
     licence = ModelCard.load(readme).data.license if readme.is_file() else None
     _gather(folder, out, trust_remote_code)
@@ -385,9 +406,12 @@ def _from_folder(source: Source, out: Path, trust_remote_code: bool) -> Card:
 
 
 def _gather(folder: Path, out: Path, trust_remote_code: bool) -> None:
-    """Take over the wanted files of `folder`, as hard links where possible: weights are large."""
+    """Take over the model's weights and the wanted other files, as hard links where possible: weights are large."""
     wanted = [*_WANTED, "*.py"] if trust_remote_code else _WANTED
+    weights = weights_files(folder)
     for file in sorted(folder.iterdir()):
+        if file.match("*.safetensors*") and file not in (*weights, folder / _INDEX):
+            continue
         if any(file.match(p) for p in wanted) and not any(file.match(p) for p in _UNWANTED[1:]):
             try:
                 os.link(file.resolve(), out / file.name)
@@ -398,34 +422,34 @@ def _gather(folder: Path, out: Path, trust_remote_code: bool) -> None:
 def _add_template(folder: Path, trust_remote_code: bool) -> None:
     """Supply the chat template that some folders of instruction-tuned models lack."""
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    kind = _config(folder)["model_type"]
     if tokenizer.chat_template is None and kind in TEMPLATES:
         (folder / "chat_template.jinja").write_text(TEMPLATES[kind], encoding="utf-8")
 
 
-def check_folder(folder: Path) -> None:
-    """UserError, naming what is missing, unless `folder` holds a configuration, tokenizer and safetensors."""
+def check_folder(folder: Path, *, published: bool = False) -> None:
+    """UserError unless `folder` holds a configuration, a tokenizer and the safetensors of one model.
+
+    published: a snapshot of a hub repository, in which other weights may lie beside the model's; they are left there.
+    In any other folder nobody can tell which of them are meant, so it is refused, with their names.
+    """
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder; models are folders with config.json, a tokenizer and *.safetensors"
         )
-    pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
     missing = [name for name in ("config.json", "tokenizer_config.json") if not (folder / name).is_file()]
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         missing.append("tokenizer.json")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        missing += sorted(shard for shard in shards if not (folder / shard).is_file())
-    elif not list(folder.glob("*.safetensors")):
-        if pickles:
-            raise UserError(
-                f"{folder}: only pickled weights ({', '.join(pickles)}), which are not opened; "
-                "save them as safetensors"
-            )
-        missing.append("model.safetensors")
     if missing:
         raise UserError(f"{folder}: missing {', '.join(missing)}")
+    weights = weights_files(folder)
+    own = [file.name for file in weights]
+    others = sorted({file.name for pattern in _OTHER_WEIGHTS for file in folder.glob(pattern)} - {*own, _INDEX})
+    if others and not published:
+        raise UserError(
+            f"{folder}: {_listed(others)} beside the model's weights ({_listed(own)}), of which they are no part; "
+            "keep one set of weights in the folder"
+        )
     method = _quantisation(folder)
     if method not in (None, "mxfp4"):
         raise UserError(
@@ -433,9 +457,83 @@ def check_folder(folder: Path) -> None:
         )
 
 
+# What transformers would read in place of a model's weights or over them, or has another model's numbers in it.
+_OTHER_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    """Names in a line of bounded length."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """The files that the model's weights are in, sorted: `model.safetensors`, or the shards that an index names.
+
+    They are what is hashed, counted and loaded. Raises UserError where there are none, where both are there, for an
+    index that names other files or tensors than there are, and for a configuration that names weights of its own.
+    """
+    single, index = folder / _SINGLE, folder / _INDEX
+    if "transformers_weights" in _config(folder):
+        raise UserError(f"{folder}/config.json: transformers_weights names other weights than {_SINGLE}; drop the key")
+    if index.is_file():
+        if single.is_file() and _SINGLE not in _weight_map(index).values():
+            raise UserError(f"{folder}: two sets of weights, {_SINGLE} and that of {_INDEX}; remove one")
+        return _shards(index)
+    if single.is_file():
+        return [single]
+    found = sorted(file.name for file in folder.glob("*.safetensors"))
+    pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
+    if pickles and not found:
+        raise UserError(
+            f"{folder}: only pickled weights ({', '.join(pickles)}), which are not opened; save them as safetensors"
+        )
+    if found:
+        raise UserError(f"{folder}: missing {_SINGLE} or {_INDEX}, which say what is the model; got {_listed(found)}")
+    raise UserError(f"{folder}: missing {_SINGLE}")
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> file, as an index says."""
+    names: dict[str, str] | None = _object(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{index}: no weight_map, which must name the file of each tensor")
+    for tensor, file in names.items():
+        if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
+            raise UserError(f"{index}: {tensor} is named for {file!r}; allowed: a *.safetensors file beside the index")
+    return names
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files of an index, which hold the tensors that it names and no others."""
+    named = _weight_map(index)
+    files = [index.parent / name for name in sorted(set(named.values()))]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise UserError(f"{index.parent}: missing {', '.join(missing)}")
+    for file in files:
+        here, held = {tensor for tensor, name in named.items() if name == file.name}, set(_tensors(file))
+        if here - held:
+            raise UserError(f"{index}: {file.name} does not hold {_listed(sorted(here - held))}, which it is named for")
+        if held - here:
+            raise UserError(f"{index}: does not name {_listed(sorted(held - here))}, which {file.name} holds")
+    return files
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The object in a json file."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """`config.json` as it is written."""
+    return _object(folder / "config.json")
+
+
 def _quantisation(folder: Path) -> str | None:
     """How the weights in `folder` are packed, as their configuration says; None where they are dense."""
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    raw = _config(folder)
     return str(raw["quantization_config"]["quant_method"]) if "quantization_config" in raw else None
 
 
@@ -496,6 +594,54 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def _model(folder: Path, name: str, *, trust_remote_code: bool, **how: Any) -> PreTrainedModel:
+    """The model of a folder, every number of it from the folder's weights.
+
+    how: dtype, or device_map="meta" for the shapes alone, which are made and compared without reading a tensor.
+    Raises UserError, with `name` for the folder, for weights that lack a tensor (transformers would fill it with
+    random numbers), have one of another shape, or one that the model has no place for.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if _quantisation(folder) == "mxfp4":
+        how["quantization_config"] = Mxfp4Config(dequantize=True)
+    with _quiet(bars="device_map" not in how):  # what it would say in a table is said below in one line
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            use_safetensors=True,
+            attn_implementation="eager" if config.model_type == "gpt_oss" else "sdpa",
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told with the rest
+            **how,
+        )
+    model: PreTrainedModel = loaded[0]
+    found = loaded[1]
+    lacking, extra = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+    wrong = [f"{key} ({list(got)}, not {list(due)})" for key, got, due in sorted(found["mismatched_keys"])]
+    told = {"lack": lacking, "have other shapes in": wrong, "hold": extra}
+    problems = [f"{what} {_listed(keys)}" for what, keys in told.items() if keys]
+    if problems:
+        raise UserError(
+            f"models: {name}: the weights are not those of {type(model).__name__}: they {', and '.join(problems)}"
+        )
+    return model
+
+
+@contextlib.contextmanager
+def _quiet(*, bars: bool) -> Iterator[None]:
+    """transformers says errors alone, and draws progress bars as `bars` says."""
+    verbosity, drawn = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    if not bars:
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if drawn:
+            transformers_logging.enable_progress_bar()
+
+
 def load(
     folder: Path | str,
     *,
@@ -509,22 +655,11 @@ def load(
     adapter: a LoRA folder, merged into the weights. Rounded to bfloat16 they agree with a float32 run as well
     as the adapter beside them does, and run in two thirds of the time.
     Attention is sdpa, or eager for GPT-OSS, whose attention sinks sdpa does not know. MXFP4 weights are
-    unpacked. Raises UserError for missing files.
+    unpacked. Raises UserError for files that are missing or are not those of one model.
     """
     folder = Path(folder)
     check_folder(folder)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    unpack: dict[str, Any] = {}
-    if _quantisation(folder) == "mxfp4":
-        unpack["quantization_config"] = Mxfp4Config(dequantize=True)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        use_safetensors=True,
-        attn_implementation="eager" if config.model_type == "gpt_oss" else "sdpa",
-        trust_remote_code=trust_remote_code,
-        **unpack,
-    )
+    model = _model(folder, str(folder), trust_remote_code=trust_remote_code, dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if adapter is not None:
         from peft import PeftModel

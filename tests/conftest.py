@@ -117,7 +117,7 @@ def merging_tokenizer(pieces: str, template: str) -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_model(architecture: str, vocabulary: int, *, seed: int = 0) -> PreTrainedModel:
+def tiny_model(architecture: str, vocabulary: int, *, seed: int = 0, **sizes: int) -> PreTrainedModel:
     """A random model of two layers in float32, evaluation mode; weights wide enough for uneven answers."""
     size = {
         "vocab_size": vocabulary,
@@ -132,6 +132,7 @@ def tiny_model(architecture: str, vocabulary: int, *, seed: int = 0) -> PreTrain
         "bos_token_id": None,
         "eos_token_id": 0,
         "pad_token_id": 0,
+        **sizes,
     }
     windows = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
     config = {

@@ -19,7 +19,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import processors
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -768,15 +768,26 @@ def test_the_default_model() -> None:
     assert chat.decode(ids.tolist()) == "The capital of France is Paris.<|im_end|>"
 
 
-def test_packed_numbers_are_counted_as_numbers(tiny_folder: Path, tmp_path: Path) -> None:
+def test_packed_numbers_are_counted_as_numbers(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
     """mxfp4 keeps two numbers in a byte and a scale for every 32 of them."""
-    path = tiny_folder / "config.json"
+    model = tiny_model("gpt_oss", len(digit_tokenizer), intermediate_size=64)
+    for part in (model, digit_tokenizer):
+        part.save_pretrained(tmp_path / "in")
+    packed = {}
+    for name, tensor in load_file(tmp_path / "in" / "model.safetensors").items():
+        if name.endswith(("gate_up_proj", "down_proj")):
+            experts, width, rows = tensor.shape
+            packed[f"{name}_blocks"] = torch.zeros(experts, rows, width // 32, 16, dtype=torch.uint8)
+            packed[f"{name}_scales"] = torch.full((experts, rows, width // 32), 127, dtype=torch.uint8)
+        else:
+            packed[name] = tensor
+    save_file(packed, tmp_path / "in" / "model.safetensors", metadata={"format": "pt"})
+    path = tmp_path / "in" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}))
-    shapes = {"e_blocks": (2, 64, 1, 16), "e_scales": (2, 64, 1)}
-    blocks = {name: torch.zeros(shape, dtype=torch.uint8) for name, shape in shapes.items()}
-    dense = models.fetch(str(tiny_folder), tmp_path / "dense").parameters
-    save_file(blocks, tiny_folder / "model-experts.safetensors", metadata={"format": "pt"})
-    assert models.fetch(str(tiny_folder), tmp_path / "out").parameters == dense + 2 * 64 * 32
+    card = models.fetch(str(tmp_path / "in"), tmp_path / "out")
+    assert card.parameters == sum(p.numel() for p in model.parameters())
+    assert (card.quantisation, card.dtype) == ("mxfp4", "float32, u8")
+    assert sum(p.numel() for p in models.load(tmp_path / "out")[0].parameters()) == card.parameters
 
 
 def test_weights_that_nothing_unpacks_are_refused(tiny_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,215 @@
+"""What may lie in a model's folder: one set of files is hashed, counted and loaded, or one line says why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_model
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from calibnb import models
+from calibnb.errors import UserError
+
+Tensors = dict[str, torch.Tensor]
+
+
+def refused(folder: Path, out: Path) -> str:
+    """The one line that refuses a folder, the same thing being refused where it is fetched and where it is loaded."""
+    lines = []
+    for action in (lambda: models.fetch(str(folder), out), lambda: models.load(folder)):
+        with pytest.raises(UserError) as caught:
+            action()
+        lines.append(str(caught.value))
+        assert "\n" not in lines[-1] and str(folder) in lines[-1]
+    assert not out.exists()
+    return lines[0]
+
+
+@pytest.fixture
+def shards(tmp_path: Path, llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast) -> Path:
+    """The tiny Llama in several files with their index."""
+    folder = tmp_path / "shards"
+    llama.save_pretrained(folder, max_shard_size="30KB")
+    digit_tokenizer.save_pretrained(folder)
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    return folder
+
+
+@pytest.fixture(params=["single", "shards"])
+def either(request: pytest.FixtureRequest, tiny_folder: Path, shards: Path) -> Path:
+    """The tiny Llama in one file and in several."""
+    return tiny_folder if request.param == "single" else shards
+
+
+def change(file: Path, make: Callable[[Tensors], Tensors]) -> None:
+    save_file(make(load_file(file)), file, metadata={"format": "pt"})
+
+
+# ---------------------------------------------------------------------------------------- one set of files
+def test_one_file_and_shards_are_the_same_model(either: Path, tmp_path: Path, llama: PreTrainedModel) -> None:
+    card = models.fetch(str(either), tmp_path / "out")
+    assert card.parameters == sum(p.numel() for p in llama.parameters())
+    here = {file.name: models.file_sha256(file) for file in either.glob("*.safetensors")}
+    assert card.safetensors_sha256 == here
+    loaded = models.load(tmp_path / "out")[0].state_dict()
+    for name, tensor in llama.state_dict().items():
+        assert torch.equal(loaded[name], tensor), name
+
+
+def test_two_sets_of_weights(shards: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_folder / "model.safetensors", shards)
+    line = refused(shards, tmp_path / "out")
+    assert "model.safetensors and that of model.safetensors.index.json" in line
+
+
+OTHERS = (
+    "adapter_model.safetensors",
+    "optimizer.safetensors",
+    "consolidated.safetensors",
+    "consolidated.00.safetensors",
+    "model.fp16.safetensors",
+    "model.bf16-00001-of-00002.safetensors",
+    "model-00009-of-00002.safetensors",
+    "pytorch_model.safetensors",
+    "adapter_config.json",
+    "model.fp16.safetensors.index.json",
+)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_weights_in_a_folder_are_refused(either: Path, tmp_path: Path, name: str) -> None:
+    (either / name).write_bytes(min(either.glob("*.safetensors")).read_bytes() if name.endswith("s") else b"{}")
+    line = refused(either, tmp_path / "out")
+    assert f"{name} beside the model's weights (" in line
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_hub_repository_has_others_beside_its_own(
+    either: Path, tmp_path: Path, llama: PreTrainedModel, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stay in the snapshot: not taken over, not hashed, not counted, not loaded."""
+    own = {file.name for file in either.glob("*.safetensors")}
+    (either / name).write_bytes(min(either.glob("*.safetensors")).read_bytes() if name.endswith("s") else b"{}")
+    (either / "original").mkdir()
+    (either / "original" / "consolidated.safetensors").write_bytes(b"not read")
+    monkeypatch.setattr(models, "snapshot_download", lambda *_, **__: str(either))
+    card = models.fetch("org/name", tmp_path / "out")
+    assert card.parameters == sum(p.numel() for p in llama.parameters())
+    assert {file.name for file in (tmp_path / "out").glob("*.safetensors")} == set(card.safetensors_sha256) == own
+    assert torch.equal(models.load(tmp_path / "out")[0].lm_head.weight, llama.lm_head.weight)
+
+
+def test_two_sets_of_weights_on_the_hub(
+    shards: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(tiny_folder / "model.safetensors", shards)
+    monkeypatch.setattr(models, "snapshot_download", lambda *_, **__: str(shards))
+    with pytest.raises(UserError, match="two sets of weights"):
+        models.fetch("org/name", tmp_path / "out")
+
+
+def test_a_trained_adapter_saved_into_its_base(tiny_folder: Path, tmp_path: Path) -> None:
+    """transformers would lay it over the base without a word."""
+    base, _ = models.load(tiny_folder)
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tiny_folder)
+    assert "adapter_config.json, adapter_model.safetensors beside" in refused(tiny_folder, tmp_path / "out")
+
+
+def test_weights_that_the_configuration_names(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tiny_folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"transformers_weights": "other.safetensors"}))
+    assert "config.json: transformers_weights names other weights" in refused(tiny_folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model-00001-of-2.safetensors", "adapter_model.safetensors"])
+def test_weights_of_another_name_alone(tiny_folder: Path, tmp_path: Path, name: str) -> None:
+    (tiny_folder / "model.safetensors").rename(tiny_folder / name)
+    line = refused(tiny_folder, tmp_path / "out")
+    assert "missing model.safetensors or model.safetensors.index.json" in line and line.endswith(f"got {name}")
+
+
+# ---------------------------------------------------------------------------------------- the index
+def test_an_index_names_what_its_files_hold(shards: Path, tmp_path: Path) -> None:
+    index = shards / "model.safetensors.index.json"
+    whole = json.loads(index.read_text())
+    files = list(whole["weight_map"].values())
+    name, file = next(item for item in whole["weight_map"].items() if files.count(item[1]) > 1)
+    other = next(value for value in files if value != file)
+
+    def says(weight_map: object) -> str:
+        index.write_text(json.dumps(whole | {"weight_map": weight_map}))
+        return refused(shards, tmp_path / "out")
+
+    held = whole["weight_map"]
+    assert f"{file} does not hold absent.weight" in says(held | {"absent.weight": file})
+    assert f"does not name {name}, which {file} holds" in says({key: held[key] for key in held if key != name})
+    assert name in says(held | {name: other})
+    assert "missing model-9.safetensors" in says(held | {name: "model-9.safetensors"})
+    for wrong in ("../x.safetensors", "/etc/x.safetensors", "model.bin", "", 7, None):
+        assert f"{name} is named for {wrong!r}" in says(held | {name: wrong})
+    for none in ({}, None, [], "x"):
+        assert "no weight_map" in says(none)
+
+
+# ---------------------------------------------------------------------------------------- tensors and the model
+@pytest.mark.parametrize("place", ["first", "last", "norm"])
+def test_tensors_that_the_files_lack(tiny_folder: Path, tmp_path: Path, place: str) -> None:
+    names = sorted(load_file(tiny_folder / "model.safetensors"))
+    name = {"first": names[0], "last": names[-1], "norm": "model.norm.weight"}[place]
+    change(tiny_folder / "model.safetensors", lambda all: {key: all[key] for key in all if key != name})
+    assert f"not those of LlamaForCausalLM: they lack {name}" in refused(tiny_folder, tmp_path / "out")
+
+
+def test_tensors_that_the_model_has_no_place_for(tiny_folder: Path, tmp_path: Path) -> None:
+    change(tiny_folder / "model.safetensors", lambda all: all | {"score.weight": torch.zeros(1, 32)})
+    assert "they hold score.weight" in refused(tiny_folder, tmp_path / "out")
+
+
+def test_tensors_of_another_shape(tiny_folder: Path, tmp_path: Path) -> None:
+    change(tiny_folder / "model.safetensors", lambda all: all | {"lm_head.weight": torch.zeros(90, 32)})
+    assert "other shapes in lm_head.weight ([90, 32], not [100, 32])" in refused(tiny_folder, tmp_path / "out")
+
+
+def test_weights_of_another_model_are_a_line_of_bounded_length(
+    tiny_folder: Path, tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast, capfd: pytest.CaptureFixture[str]
+) -> None:
+    change(tiny_folder / "model.safetensors", lambda all: {f"x.{key}": tensor for key, tensor in all.items()})
+    capfd.readouterr()
+    line = refused(tiny_folder, tmp_path / "out")
+    assert "they lack " in line and "and hold " in line and "more" in line and len(line) < 1000
+    assert "LOAD REPORT" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_tied_head_may_be_missing(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast, saved: bool) -> None:
+    """And is counted once where it is saved as well."""
+    model = tiny_model("llama", len(digit_tokenizer))
+    untied = sum(p.numel() for p in model.parameters())
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(tmp_path / "in")
+    digit_tokenizer.save_pretrained(tmp_path / "in")
+    if saved:
+        rows = "model.embed_tokens.weight"
+        change(tmp_path / "in" / "model.safetensors", lambda all: all | {"lm_head.weight": all[rows].clone()})
+    assert models.fetch(str(tmp_path / "in"), tmp_path / "out").parameters == untied - 100 * 32
+    loaded = models.load(tmp_path / "out")[0]
+    assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
+
+
+def test_a_tied_head_that_differs_is_refused(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
+    """transformers would load both and tie nothing."""
+    model = tiny_model("llama", len(digit_tokenizer))
+    model.config.tie_word_embeddings = True
+    model.save_pretrained(tmp_path / "in")
+    digit_tokenizer.save_pretrained(tmp_path / "in")
+    change(tmp_path / "in" / "model.safetensors", lambda all: all | {"lm_head.weight": torch.ones(100, 32)})
+    with pytest.raises(UserError, match=r"ties lm_head\.weight to model\.embed_tokens\.weight, but the weights differ"):
+        models.fetch(str(tmp_path / "in"), tmp_path / "out")

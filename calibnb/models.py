@@ -39,19 +39,23 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
+    StrictDataclassError,
 )
 from jinja2 import TemplateError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
     LlamaModel,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers import __version__ as transformers_version
 from transformers import logging as transformers_logging
 from transformers.utils.quantization_config import Mxfp4Config
 
@@ -171,9 +175,12 @@ def fingerprint(weights: Path, adapter: Path | None) -> str:
 
 def _tensors(file: Path) -> dict[str, tuple[list[int], str]]:
     """Name -> shape and type, as safetensors spells it, of the tensors of a file; from its header."""
-    with safe_open(file, framework="pt") as opened:
-        slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118, it is no mapping
-        return {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
+    try:
+        with safe_open(file, framework="pt") as opened:
+            slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118, it is no mapping
+            return {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
+    except SafetensorError as error:
+        raise UserError(f"{file}: cut off or no safetensors ({_brief(error)}); download it again") from error
 
 
 def _tie(model: PreTrainedModel, files: Sequence[Path], name: str) -> None:
@@ -209,7 +216,8 @@ def _card(folder: Path, source: Source, origin: str, licence: str | None, trust_
     types = {dtype for file in files for _, dtype in _tensors(file).values()}
     model = _model(folder, source.name, trust_remote_code=trust_remote_code, device_map="meta")
     _tie(model, files, source.name)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
+    check_architecture(model.config)
+    config = model.config.get_text_config()
     return Card(
         name=source.name,
         source=origin,
@@ -392,7 +400,7 @@ def _from_hub(source: Source, out: Path, trust_remote_code: bool) -> Card:
     readme = folder / "README.md"
     licence = ModelCard.load(readme).data.license if readme.is_file() else None
     _gather(folder, out, trust_remote_code)
-    _add_template(out, trust_remote_code)
+    _add_template(out, source.name, trust_remote_code)
     return _card(out, source, f"{source.name}@{folder.name}", licence, trust_remote_code)
 
 
@@ -401,7 +409,7 @@ def _from_folder(source: Source, out: Path, trust_remote_code: bool) -> Card:
     folder = Path(source.name)
     check_folder(folder)
     _gather(folder, out, trust_remote_code)
-    _add_template(out, trust_remote_code)
+    _add_template(out, source.name, trust_remote_code)
     return _card(out, source, "folder", None, trust_remote_code)
 
 
@@ -419,11 +427,10 @@ def _gather(folder: Path, out: Path, trust_remote_code: bool) -> None:
                 shutil.copyfile(file, out / file.name)
 
 
-def _add_template(folder: Path, trust_remote_code: bool) -> None:
+def _add_template(folder: Path, name: str, trust_remote_code: bool) -> None:
     """Supply the chat template that some folders of instruction-tuned models lack."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     kind = _config(folder)["model_type"]
-    if tokenizer.chat_template is None and kind in TEMPLATES:
+    if kind in TEMPLATES and _tokenizer(folder, name, trust_remote_code).chat_template is None:
         (folder / "chat_template.jinja").write_text(TEMPLATES[kind], encoding="utf-8")
 
 
@@ -442,6 +449,8 @@ def check_folder(folder: Path, *, published: bool = False) -> None:
         missing.append("tokenizer.json")
     if missing:
         raise UserError(f"{folder}: missing {', '.join(missing)}")
+    _check_texts(folder)
+    _check_config(folder)
     weights = weights_files(folder)
     own = [file.name for file in weights]
     others = sorted({file.name for pattern in _OTHER_WEIGHTS for file in folder.glob(pattern)} - {*own, _INDEX})
@@ -449,11 +458,6 @@ def check_folder(folder: Path, *, published: bool = False) -> None:
         raise UserError(
             f"{folder}: {_listed(others)} beside the model's weights ({_listed(own)}), of which they are no part; "
             "keep one set of weights in the folder"
-        )
-    method = _quantisation(folder)
-    if method not in (None, "mxfp4"):
-        raise UserError(
-            f"{folder}: weights quantised by {method}, which nothing here unpacks; allowed: dense weights, or mxfp4"
         )
 
 
@@ -481,6 +485,7 @@ def weights_files(folder: Path) -> list[Path]:
             raise UserError(f"{folder}: two sets of weights, {_SINGLE} and that of {_INDEX}; remove one")
         return _shards(index)
     if single.is_file():
+        _tensors(single)  # which opens it
         return [single]
     found = sorted(file.name for file in folder.glob("*.safetensors"))
     pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
@@ -521,8 +526,15 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """The object in a json file."""
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """The object in a json file. Raises UserError for anything else in it."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not utf-8 (byte {error.start + 1})") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not json ({error.msg}, line {error.lineno} column {error.colno})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must be a json object, got a {type(value).__name__}")
     return value
 
 
@@ -531,10 +543,89 @@ def _config(folder: Path) -> dict[str, Any]:
     return _object(folder / "config.json")
 
 
+# What transformers reads of a model's folder, beside its weights and their index, if it is there.
+_READ = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "chat_template.json",
+)  # fmt: skip
+_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def _check_texts(folder: Path) -> None:
+    """UserError for a file that a clone without git-lfs left as a pointer, and for one that is not what its name says.
+
+    transformers reads past a broken generation_config.json in silence, and over others it stumbles with a traceback.
+    """
+    for file in sorted(file for pattern in _WANTED for file in folder.glob(pattern) if file.is_file()):
+        with file.open("rb") as opened:
+            if opened.read(len(_POINTER)) == _POINTER:
+                raise UserError(f"{file}: a git-lfs pointer, not the file itself; run git lfs pull in {folder}")
+    for name in _READ:
+        if (folder / name).is_file():
+            _object(folder / name)
+    for file in sorted(folder.glob("*.jinja")):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: not utf-8 (byte {error.start + 1})") from error
+    if (folder / "tokenizer.json").is_file():
+        backend = _object(folder / "tokenizer.json")
+        if not isinstance(backend.get("model"), dict) or not isinstance(backend.get("added_tokens"), list):
+            raise UserError(f"{folder}/tokenizer.json: no tokenizer, which has a model and added_tokens")
+
+
+def _check_config(folder: Path) -> None:
+    """UserError for a configuration that does not say of which kind its model is, or says one that cannot be read."""
+    path, config = folder / "config.json", _config(folder)
+    kind, own_code = config.get("model_type"), "auto_map" in config
+    if not isinstance(kind, str) or not kind:
+        raise UserError(f"{path}: model_type must be the kind of the model as a text (llama), got {kind!r}")
+    if kind not in CONFIG_MAPPING and not own_code:
+        raise UserError(
+            f"{path}: model_type {kind!r} is unknown to transformers {transformers_version}; allowed: a kind that it "
+            "knows, or a model that brings code of its own"
+        )
+    classes = config.get("architectures")
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise UserError(
+            f'{path}: architectures must name the class that the weights are of (["LlamaForCausalLM"]), got {classes!r}'
+        )
+    method = _quantisation(folder)
+    if method not in (None, "mxfp4"):
+        raise UserError(
+            f"{folder}: weights quantised by {method}, which nothing here unpacks; allowed: dense weights, or mxfp4"
+        )
+
+
+def check_architecture(config: PreTrainedConfig) -> None:
+    """UserError for models whose logits are not a plain linear map of the last hidden state, or that keep a state.
+
+    A recurrent state knows one past only, so such layers cannot attend to a tree.
+    """
+    text = config.get_text_config()
+    settings = text.to_dict()
+    if settings.get("final_logit_softcapping") is not None:
+        raise UserError(f"models: {text.model_type} caps its logits, which this study does not support")
+    for key in ("logits_scaling", "logit_scale", "lm_head_multiplier"):
+        if settings.get(key, 1) not in (None, 1):
+            raise UserError(
+                f"models: {text.model_type} scales its logits ({key}), which this study does not support"
+            )
+    kinds = set(settings.get("layer_types") or ["full_attention"])
+    if not kinds <= {"full_attention", "sliding_attention"}:
+        raise UserError(
+            f"models: {text.model_type} has layers of kinds {sorted(kinds)}; only attention layers can read a tree"
+        )
+
+
 def _quantisation(folder: Path) -> str | None:
     """How the weights in `folder` are packed, as their configuration says; None where they are dense."""
-    raw = _config(folder)
-    return str(raw["quantization_config"]["quant_method"]) if "quantization_config" in raw else None
+    packing = _config(folder).get("quantization_config")
+    if packing is None:
+        return None
+    if not isinstance(packing, dict) or not isinstance(packing.get("quant_method"), str):
+        raise UserError(f"{folder}/config.json: quantization_config must be null or name a quant_method, got {packing}")
+    return str(packing["quant_method"])
 
 
 def fetch(name: str, out: Path, *, trust_remote_code: bool = False) -> Card:
@@ -601,14 +692,15 @@ def _model(folder: Path, name: str, *, trust_remote_code: bool, **how: Any) -> P
     Raises UserError, with `name` for the folder, for weights that lack a tensor (transformers would fill it with
     random numbers), have one of another shape, or one that the model has no place for.
     """
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if _quantisation(folder) == "mxfp4":
         how["quantization_config"] = Mxfp4Config(dequantize=True)
-    with _quiet(bars="device_map" not in how):  # what it would say in a table is said below in one line
+    config = _configuration(folder, name, trust_remote_code)
+    with _transformers(folder, name, "model", bars="device_map" not in how):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             use_safetensors=True,
-            attn_implementation="eager" if config.model_type == "gpt_oss" else "sdpa",
+            attn_implementation=None,  # not what the configuration was saved with: sdpa, or eager for want of it
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told with the rest
@@ -627,15 +719,45 @@ def _model(folder: Path, name: str, *, trust_remote_code: bool, **how: Any) -> P
     return model
 
 
+def _configuration(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedConfig:
+    if _config(folder)["model_type"] not in CONFIG_MAPPING and not trust_remote_code:
+        raise UserError(f"models: {name} brings code of its own; compute.trust_remote_code: true lets it run")
+    with _transformers(folder, name, "configuration"):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    return config
+
+
+def _tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    with _transformers(folder, name, "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    return tokenizer
+
+
+def _brief(error: BaseException) -> str:
+    """The kind and the text of an error, on one line of bounded length."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}"
+
+
 @contextlib.contextmanager
-def _quiet(*, bars: bool) -> Iterator[None]:
-    """transformers says errors alone, and draws progress bars as `bars` says."""
+def _transformers(folder: Path, name: str, what: str, *, bars: bool = False) -> Iterator[None]:
+    """What transformers cannot make of a folder is a UserError, and what it would warn of stays unsaid.
+
+    A setting that nothing can be built from ends in any of these errors, wherever a class first uses it. Tables of
+    missing tensors are said in one line by the caller. bars: draw the bars of progress.
+    """
     verbosity, drawn = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     if not bars:
         transformers_logging.disable_progress_bar()
     try:
         yield
+    except (
+        ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, StrictDataclassError,
+        TypeError, ValueError,
+    ) as error:  # fmt: skip
+        reason = _brief(error).replace(str(folder), name)
+        raise UserError(f"models: {name}: transformers cannot make the {what} of it ({reason})") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
         if drawn:
@@ -654,13 +776,13 @@ def load(
 
     adapter: a LoRA folder, merged into the weights. Rounded to bfloat16 they agree with a float32 run as well
     as the adapter beside them does, and run in two thirds of the time.
-    Attention is sdpa, or eager for GPT-OSS, whose attention sinks sdpa does not know. MXFP4 weights are
+    Attention is sdpa, or eager where the model knows no other (GPT-OSS with its attention sinks). MXFP4 weights are
     unpacked. Raises UserError for files that are missing or are not those of one model.
     """
     folder = Path(folder)
     check_folder(folder)
     model = _model(folder, str(folder), trust_remote_code=trust_remote_code, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    tokenizer = _tokenizer(folder, str(folder), trust_remote_code)
     if adapter is not None:
         from peft import PeftModel
 

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from calibnb import models
-from calibnb.errors import UserError
 from calibnb.trie import Bools, Floats, Ints, Trie, ancestors_of, build
 
 
@@ -154,20 +153,9 @@ class Body:
         config = inner.config.get_text_config()
         self.decoder: Any = inner.get_decoder()
         self.head: nn.Linear = inner.get_output_embeddings()
+        models.check_architecture(config)
         settings = config.to_dict()
         kinds = set(settings.get("layer_types") or ["full_attention"])
-        if settings.get("final_logit_softcapping") is not None:
-            raise UserError(f"models: {config.model_type} caps its logits, which this study does not support")
-        for key in ("logits_scaling", "logit_scale", "lm_head_multiplier"):
-            if settings.get(key, 1) not in (None, 1):
-                raise UserError(
-                    f"models: {config.model_type} scales its logits ({key}), which this study does not support"
-                )
-        if not kinds <= {"full_attention", "sliding_attention"}:
-            raise UserError(
-                f"models: {config.model_type} has layers of kinds {sorted(kinds)}; "
-                "only attention layers can read a tree"
-            )
         # Models of one kind of layer take one mask, mixed ones a mask a kind (transformers masking_utils).
         self.windows: dict[str, int | None] | None = None
         if "sliding_attention" in kinds:

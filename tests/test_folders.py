@@ -6,15 +6,25 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import tiny_model
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GraniteConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3NextConfig,
+)
 
-from calibnb import models
+from calibnb import models, tree
 from calibnb.errors import UserError
 
 Tensors = dict[str, torch.Tensor]
@@ -213,3 +223,152 @@ def test_a_tied_head_that_differs_is_refused(tmp_path: Path, digit_tokenizer: Pr
     change(tmp_path / "in" / "model.safetensors", lambda all: all | {"lm_head.weight": torch.ones(100, 32)})
     with pytest.raises(UserError, match=r"ties lm_head\.weight to model\.embed_tokens\.weight, but the weights differ"):
         models.fetch(str(tmp_path / "in"), tmp_path / "out")
+
+
+# ---------------------------------------------------------------------------------------- broken files
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 5\n"
+TEXTS = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "model.safetensors.index.json",
+)
+BROKEN = {
+    "pointer": (POINTER, "a git-lfs pointer, not the file itself"),
+    "empty": (b"", "not json"),
+    "cut off": (b'{"a": [1, 2', "not json"),
+    "no object": (b"[1]", "must be a json object, got a list"),
+    "null": (b"null", "must be a json object, got a NoneType"),
+    "no text": (b'{"a": "\xff"}', r"not utf-8 (byte 8)"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("how", BROKEN)
+def test_files_that_are_not_what_their_name_says(tiny_folder: Path, tmp_path: Path, name: str, how: str) -> None:
+    content, reason = BROKEN[how]
+    (tiny_folder / name).write_bytes(content)
+    assert f"{tiny_folder / name}: {reason}" in refused(tiny_folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.model", "merges.txt", "chat_template.jinja"])
+def test_any_file_may_be_a_pointer(tiny_folder: Path, tmp_path: Path, name: str) -> None:
+    (tiny_folder / name).write_bytes(POINTER)
+    assert f"{name}: a git-lfs pointer" in refused(tiny_folder, tmp_path / "out")
+
+
+def test_a_template_that_is_no_text(tiny_folder: Path, tmp_path: Path) -> None:
+    (tiny_folder / "chat_template.jinja").write_bytes(b"{{ '\xff' }}")
+    assert "chat_template.jinja: not utf-8 (byte 5)" in refused(tiny_folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [{}, {"model": 1, "added_tokens": []}, {"model": {"type": "WordLevel"}}])
+def test_a_tokenizer_without_its_parts(tiny_folder: Path, tmp_path: Path, content: object) -> None:
+    (tiny_folder / "tokenizer.json").write_text(json.dumps(content))
+    assert "tokenizer.json: no tokenizer" in refused(tiny_folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 8, 9, 100, -4096, -1])
+def test_weights_that_are_cut_off(either: Path, tmp_path: Path, keep: int) -> None:
+    file = max(either.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:keep])
+    assert f"{file}: cut off or no safetensors (" in refused(either, tmp_path / "out")
+
+
+def test_weights_that_are_no_safetensors(either: Path, tmp_path: Path) -> None:
+    file = max(either.glob("*.safetensors"))
+    file.write_bytes(b"PK\x03\x04 a pickle in a zip" * 99)
+    assert f"{file}: cut off or no safetensors (" in refused(either, tmp_path / "out")
+
+
+# ---------------------------------------------------------------------------------------- the configuration
+def configure(folder: Path, **changes: Any) -> None:
+    """Lay keys over a folder's configuration; ... takes one away."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        *(({"architectures": value}, "architectures must name the class") for value in (..., None, [], "Llama", [3])),
+        *(({"model_type": value}, "model_type must be the kind of") for value in (..., None, 5, "", ["llama"])),
+        ({"model_type": "lama"}, "config.json: model_type 'lama' is unknown to transformers"),
+        ({"model_type": "own", "auto_map": {"AutoConfig": "a.B"}}, "compute.trust_remote_code: true lets it run"),
+        *(({"quantization_config": value}, "must be null or name a quant_method") for value in ({}, [], "fp8", 8)),
+        ({"hidden_size": "wide"}, "cannot make the configuration of it (StrictDataclassFieldValidationError"),
+        ({"num_attention_heads": 5}, "cannot make the configuration of it (StrictDataclassClassValidationError"),
+        ({"num_attention_heads": 0}, "cannot make the configuration of it (ZeroDivisionError"),
+        ({"dtype": "float17"}, "cannot make the configuration of it (AttributeError"),
+        ({"hidden_act": "none such"}, "cannot make the model of it (KeyError"),
+        ({"rope_parameters": {"rope_type": "none such"}}, "cannot make the model of it (KeyError"),
+        ({"vocab_size": 90}, "other shapes in lm_head.weight ([100, 32], not [90, 32])"),
+        ({"num_hidden_layers": 3}, "they lack model.layers.2.input_layernorm.weight"),
+        ({"num_hidden_layers": 1}, "they hold model.layers.1.input_layernorm.weight"),
+    ],
+)
+def test_configurations_that_cannot_be_read(
+    tiny_folder: Path, tmp_path: Path, changes: dict[str, Any], line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    configure(tiny_folder, **changes)
+    assert line in refused(tiny_folder, tmp_path / "out")
+    capfd.readouterr()
+    assert models.main(["fetch", str(tiny_folder), str(tmp_path / "out")]) == 1
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_dense_weights_may_say_so(tiny_folder: Path, tmp_path: Path, llama: PreTrainedModel) -> None:
+    configure(tiny_folder, quantization_config=None)
+    assert models.fetch(str(tiny_folder), tmp_path / "out").quantisation is None
+    assert torch.equal(models.load(tmp_path / "out")[0].lm_head.weight, llama.lm_head.weight)
+
+
+# ---------------------------------------------------------------------------------------- attention
+SIZES = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
+
+
+@pytest.mark.parametrize("saved", ["flash_attention_2", "flex_attention", "eager", "none such"])
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_attention_is_not_what_a_configuration_was_saved_with(tiny_folder: Path, key: str, saved: str) -> None:
+    configure(tiny_folder, **{key: saved})
+    assert models.load(tiny_folder)[0].config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (Gemma2Config(**SIZES), "models: gemma2 caps its logits"),
+        (GraniteConfig(**SIZES, logits_scaling=8.0), "models: granite scales its logits (logits_scaling)"),
+        (CohereConfig(**SIZES, logit_scale=0.1), "models: cohere scales its logits (logit_scale)"),
+        (Qwen3NextConfig(**SIZES, num_experts=4), "models: qwen3_next has layers of kinds ['linear_attention']"),
+    ],
+    ids=lambda value: value.model_type if isinstance(value, PreTrainedConfig) else "",
+)
+def test_models_that_the_study_cannot_measure_are_refused_when_fetched(
+    tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig, line: str
+) -> None:
+    """Gemma 2 knows eager attention alone, which is no reason to stumble over it."""
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "in")
+    digit_tokenizer.save_pretrained(tmp_path / "in")
+    with pytest.raises(UserError) as caught:
+        models.fetch(str(tmp_path / "in"), tmp_path / "out")
+    assert str(caught.value).startswith(line) and not (tmp_path / "out").exists()
+    with pytest.raises(UserError) as again:
+        tree.Body(models.load(tmp_path / "in")[0])
+    assert str(again.value) == str(caught.value)

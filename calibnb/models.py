@@ -57,6 +57,7 @@ from transformers import (
 )
 from transformers import __version__ as transformers_version
 from transformers import logging as transformers_logging
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.quantization_config import Mxfp4Config
 
 from calibnb.errors import UserError
@@ -577,13 +578,18 @@ def _check_texts(folder: Path) -> None:
 def _check_config(folder: Path) -> None:
     """UserError for a configuration that does not say of which kind its model is, or says one that cannot be read."""
     path, config = folder / "config.json", _config(folder)
-    kind, own_code = config.get("model_type"), "auto_map" in config
+    kind, own_code = config.get("model_type"), config.get("auto_map", {})
     if not isinstance(kind, str) or not kind:
         raise UserError(f"{path}: model_type must be the kind of the model as a text (llama), got {kind!r}")
     if kind not in CONFIG_MAPPING and not own_code:
         raise UserError(
             f"{path}: model_type {kind!r} is unknown to transformers {transformers_version}; allowed: a kind that it "
             "knows, or a model that brings code of its own"
+        )
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and "AutoModelForCausalLM" not in own_code:
+        raise UserError(
+            f"{path}: transformers {transformers_version} has no causal language model for model_type {kind!r}, so "
+            "none that is asked in words alone; name a model of text, or the text part of this one saved by itself"
         )
     classes = config.get("architectures")
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):

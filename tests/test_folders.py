@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_model
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
+    CONFIG_MAPPING,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     CohereConfig,
     Gemma2Config,
     GraniteConfig,
@@ -23,8 +26,12 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3NextConfig,
 )
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
-from calibnb import models, tree
+from calibnb import models, tree, trie
 from calibnb.errors import UserError
 
 Tensors = dict[str, torch.Tensor]
@@ -372,3 +379,79 @@ def test_models_that_the_study_cannot_measure_are_refused_when_fetched(
     with pytest.raises(UserError) as again:
         tree.Body(models.load(tmp_path / "in")[0])
     assert str(again.value) == str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------- models of more than text
+MULTIMODAL = sorted(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+# Of those that know a causal language model the ones that can be made tiny in this way; others need packages.
+MADE = ("fuyu", "gemma3", "gemma4", "gemma4_unified", "git", "got_ocr2", "llama4", "mllama", "qwen3_5", "qwen3_5_moe")
+
+
+def multimodal(kind: str) -> PreTrainedModel:
+    """A random model of a kind, its whole configuration and all parts of it made tiny."""
+    sizes = {
+        **SIZES,
+        "bos_token_id": 0,
+        "num_heads": 4,
+        "depth": 2,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+        "vocab_size_per_layer_input": 100,
+        "hidden_size_per_layer_input": 8,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "num_local_experts": 4,
+    }
+
+    def fitting(config: PreTrainedConfig) -> dict[str, Any]:
+        has = config.to_dict()
+        kept: dict[str, Any] = {key: size for key, size in sizes.items() if key in has}
+        if kinds := has.get("layer_types"):
+            kept["layer_types"] = sorted({"full_attention", "sliding_attention"} & set(kinds))
+            kept["layer_types"] = (kept["layer_types"] * 2)[:2]
+        return kept
+
+    whole = CONFIG_MAPPING[kind]()
+    parts = {key: fitting(part) for key in whole.sub_configs if (part := getattr(whole, key)) is not None}
+    config = CONFIG_MAPPING[kind](**fitting(whole), **parts)
+    torch.manual_seed(0)
+    return AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_a_multimodal_folder_answers_or_is_refused(
+    tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast, kind: str
+) -> None:
+    """What answers gives the probabilities of the whole model, asked in words alone."""
+    whole = multimodal(kind)
+    whole.save_pretrained(tmp_path / "in")
+    digit_tokenizer.save_pretrained(tmp_path / "in")
+    if kind in ("llama4", "mllama"):  # their causal language models take the text part out of no whole one
+        assert "they hold multi_modal_projector." in refused(tmp_path / "in", tmp_path / "out")
+        return
+    card = models.fetch(str(tmp_path / "in"), tmp_path / "out")
+    model, tokenizer = models.load(tmp_path / "out")
+    assert card.parameters == sum(p.numel() for p in model.parameters())
+    chat, answers = models.chat_format(tokenizer), ["1", "12", "-3.5"]
+    prompt, rows = chat.prompt_ids("Draw"), chat.answer_ids(answers)
+    tree_of = trie.build(rows, np.full(3, 1 / 3), chat.end_id)
+    got = tree.answer_log_probabilities(tree.Body(model), prompt, tree_of)
+    for answer, mine in zip(rows, got, strict=True):
+        ids = [*prompt, *answer, chat.end_id]
+        with torch.no_grad():
+            logp = torch.log_softmax(whole(input_ids=torch.tensor([ids])).logits[0].double(), -1)
+        alone = sum(float(logp[place - 1, ids[place]]) for place in range(len(prompt), len(ids)))
+        assert mine == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MULTIMODAL if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES])
+def test_a_multimodal_folder_without_a_causal_model_is_refused(tiny_folder: Path, tmp_path: Path, kind: str) -> None:
+    configure(tiny_folder, model_type=kind)
+    line = refused(tiny_folder, tmp_path / "out")
+    assert "config.json: transformers " in line and f"no causal language model for model_type {kind!r}" in line
+
+
+@pytest.mark.parametrize("kind", ["t5", "clip", "vit"])
+def test_so_is_any_other_kind_of_model(tiny_folder: Path, tmp_path: Path, kind: str) -> None:
+    configure(tiny_folder, model_type=kind)
+    assert f"no causal language model for model_type {kind!r}" in refused(tiny_folder, tmp_path / "out")

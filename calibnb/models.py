@@ -205,6 +205,31 @@ def _tie(model: PreTrainedModel, files: Sequence[Path], name: str) -> None:
     model.tie_weights()
 
 
+def _check_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """UserError for a token of prompts or answers whose id the embedding or the head has no row for.
+
+    That is any token that ordinary text may hold, and of the special ones those of a rendered turn and those that
+    begin, end and fill texts. Others may lie beyond (Gemma 3 has a token for images), and rows may be left over.
+    """
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    rows = min(len(embedding.weight), len(head.weight))
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    used = {id for id in tokenizer.get_vocab().values() if id not in special}
+    used |= {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id} - {None}
+    if tokenizer.chat_template is not None:
+        template, question = tokenizer.get_chat_template(), _messages("question")
+        turn = _render(tokenizer, template, [*question, {"role": "assistant", "content": _PROBE}], False)
+        used |= {id for row in _ids(tokenizer, [_render(tokenizer, template, question, True), turn]) for id in row}
+    beyond = sorted(id for id in used if id >= rows)
+    if beyond:
+        tokens = [f"{tokenizer.convert_ids_to_tokens(id)!r} ({id})" for id in beyond]
+        raise UserError(
+            f"models: {name}: the tokenizer has {_listed(tokens)}, but the weights have rows for ids below {rows}; use "
+            "the tokenizer that the weights were trained with, or resize the embedding"
+        )
+
+
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
@@ -218,6 +243,7 @@ def _card(folder: Path, source: Source, origin: str, licence: str | None, trust_
     model = _model(folder, source.name, trust_remote_code=trust_remote_code, device_map="meta")
     _tie(model, files, source.name)
     check_architecture(model.config)
+    _check_ids(model, _tokenizer(folder, source.name, trust_remote_code), source.name)
     config = model.config.get_text_config()
     return Card(
         name=source.name,
@@ -578,9 +604,11 @@ def _check_texts(folder: Path) -> None:
 def _check_config(folder: Path) -> None:
     """UserError for a configuration that does not say of which kind its model is, or says one that cannot be read."""
     path, config = folder / "config.json", _config(folder)
-    kind, own_code = config.get("model_type"), config.get("auto_map", {})
+    kind, own_code = config.get("model_type"), config.get("auto_map") or {}
     if not isinstance(kind, str) or not kind:
         raise UserError(f"{path}: model_type must be the kind of the model as a text (llama), got {kind!r}")
+    if not isinstance(own_code, dict):
+        raise UserError(f"{path}: auto_map must be null or name the class for each use, got {own_code!r}")
     if kind not in CONFIG_MAPPING and not own_code:
         raise UserError(
             f"{path}: model_type {kind!r} is unknown to transformers {transformers_version}; allowed: a kind that it "

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import CHATML, SPECIAL, digit_chat_tokenizer, tiny_model
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken
 from transformers import (
     CONFIG_MAPPING,
     AutoModelForCausalLM,
@@ -300,13 +301,17 @@ def configure(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
 
 
+OWN_CODE = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
         *(({"architectures": value}, "architectures must name the class") for value in (..., None, [], "Llama", [3])),
         *(({"model_type": value}, "model_type must be the kind of") for value in (..., None, 5, "", ["llama"])),
         ({"model_type": "lama"}, "config.json: model_type 'lama' is unknown to transformers"),
-        ({"model_type": "own", "auto_map": {"AutoConfig": "a.B"}}, "compute.trust_remote_code: true lets it run"),
+        ({"model_type": "own", "auto_map": OWN_CODE}, "compute.trust_remote_code: true lets it run"),
+        *(({"auto_map": value}, "auto_map must be null or name") for value in (5, "a.B", ["a.B"])),
         *(({"quantization_config": value}, "must be null or name a quant_method") for value in ({}, [], "fp8", 8)),
         ({"hidden_size": "wide"}, "cannot make the configuration of it (StrictDataclassFieldValidationError"),
         ({"num_attention_heads": 5}, "cannot make the configuration of it (StrictDataclassClassValidationError"),
@@ -455,3 +460,69 @@ def test_a_multimodal_folder_without_a_causal_model_is_refused(tiny_folder: Path
 def test_so_is_any_other_kind_of_model(tiny_folder: Path, tmp_path: Path, kind: str) -> None:
     configure(tiny_folder, model_type=kind)
     assert f"no causal language model for model_type {kind!r}" in refused(tiny_folder, tmp_path / "out")
+
+
+# ---------------------------------------------------------------------------------------- ids and rows
+def with_tokens(folder: Path, *added: AddedToken, rows: int = 100, **attributes: str) -> Path:
+    """A tiny Llama of so many rows and the digit tokenizer, of 100 tokens, with some more."""
+    tokenizer = digit_chat_tokenizer()
+    tokenizer.add_tokens(list(added))
+    for name, value in attributes.items():
+        setattr(tokenizer, name, value)
+    tiny_model("llama", rows).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+TEMPLATE_TOKENS = {
+    "end of turn": CHATML.replace("<|im_end|>", "<|new|>"),
+    "start of turn": CHATML.replace("<|im_start|>", "<|new|>"),
+    "before all turns": "{{ '<|new|>' }}" + CHATML,
+    "of the prompt alone": CHATML.replace("assistant\n' }}{% endif", "assistant\n<|new|>' }}{% endif").replace(
+        "'\n' + message", "'\n' + ('<|new|>' if message['role'] == 'assistant' else '') + message"
+    ),
+}
+
+
+@pytest.mark.parametrize("where", TEMPLATE_TOKENS)
+@pytest.mark.parametrize("special", [True, False])
+def test_a_token_of_the_template_beyond_the_embedding(tmp_path: Path, where: str, special: bool) -> None:
+    new = AddedToken("<|new|>", special=special, normalized=False)
+    folder = with_tokens(tmp_path / "in", new, chat_template=TEMPLATE_TOKENS[where])
+    with pytest.raises(UserError, match=r"has '<\|new\|>' \(100\), but the weights have rows for ids below 100"):
+        models.fetch(str(folder), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    enough = with_tokens(tmp_path / "enough", new, rows=101, chat_template=TEMPLATE_TOKENS[where])
+    models.fetch(str(enough), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["bos_token", "eos_token", "unk_token", "pad_token"])
+def test_a_named_token_beyond_the_embedding(tmp_path: Path, name: str) -> None:
+    new = AddedToken("<|new|>", special=True)
+    folder = with_tokens(tmp_path / "in", new, **{name: "<|new|>"})
+    with pytest.raises(UserError, match=r"'<\|new\|>' \(100\)"):
+        models.fetch(str(folder), tmp_path / "out")
+
+
+@pytest.mark.parametrize("added", [0, 1, 7])
+def test_tokens_of_ordinary_text_beyond_the_embedding(tmp_path: Path, added: int) -> None:
+    """Words added without rows, or a tokenizer of more words than the model's own."""
+    folder = with_tokens(tmp_path / "in", *(AddedToken(f"word{i}") for i in range(added)), rows=99)
+    with pytest.raises(UserError, match=r"rows for ids below 99") as caught:
+        models.fetch(str(folder), tmp_path / "out")
+    assert "'~' (99)" in str(caught.value) and str(caught.value).count("(") == min(added + 1, 4)
+
+
+@pytest.mark.parametrize("rows", [100, 101, 128])
+def test_rows_may_be_left_over_and_unused_special_tokens_lie_beyond(tmp_path: Path, rows: int) -> None:
+    """Padded embeddings; Gemma 3, whose text models have no row for the image token."""
+    unused = [AddedToken(f"<image{i}>", special=True) for i in range(30)]
+    models.fetch(str(with_tokens(tmp_path / "in", *unused, rows=rows)), tmp_path / "out")
+    assert set(models.load(tmp_path / "out")[1].get_vocab()) > {*SPECIAL, "<image29>"}
+
+
+def test_a_tokenizer_without_a_template_is_looked_at_too(tmp_path: Path) -> None:
+    folder = with_tokens(tmp_path / "in", rows=90)
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match=r"and 6 more, but the weights have rows for ids below 90"):
+        models.fetch(str(folder), tmp_path / "out")

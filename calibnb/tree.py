@@ -10,7 +10,8 @@ Tokens that all prompts of a batch share are encoded once; their keys and values
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,9 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from calibnb import models
+from calibnb.errors import UserError
 from calibnb.trie import Bools, Floats, Ints, Trie, ancestors_of, build
+
+# Keys that nobody sees, in the trial of a model: more than the windows that models cut by the order of tokens.
+FAR = 4096
+# The largest relative errors of a model that is measured right: in float32, and where numbers are rounded to bfloat16.
+EXACT, ROUNDED = 1e-3, 0.2
+# What models raise that take no positions, no masks, or no plain cache of keys and values.
+UNREADABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,45 @@ def head_logits(hidden: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
         torch.set_float32_matmul_precision(before)
 
 
+@contextmanager
+def _masks(implementation: str, visible: Tensor, query: Tensor, key: Tensor, dtype: torch.dtype) -> Iterator[None]:
+    """Within the block every attention mask that a model makes for itself is also cut to ``visible [b, q, k]``.
+
+    A model states each of its masks as a function of the places of query and key in the text, and hands it to the
+    library's mask maker of its attention ``implementation``. Ours asks that function at the positions ``query [b, q]``
+    and ``key [b, k]`` of a tree. So sliding windows and chunks are what the model's own forward makes of them,
+    whatever its configuration calls them. The masks are additive, ``[b, 1, q, k]`` in ``dtype``.
+    """
+
+    def make(*, mask_function: Callable[..., Tensor], kv_length: int, **_: object) -> Tensor:
+        if kv_length != visible.shape[-1]:
+            raise ValueError(f"a mask of {kv_length} keys was asked for where there are {visible.shape[-1]}")
+        row = torch.arange(len(visible), device=visible.device)[:, None, None, None]
+        allowed = mask_function(row, torch.zeros_like(row[:1]), query[:, None, :, None], key[:, None, None, :])
+        allowed = allowed & visible[:, None]
+        return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
+            ~allowed, torch.finfo(dtype).min
+        )
+
+    ALL_MASK_ATTENTION_FUNCTIONS[implementation] = make
+    try:
+        yield
+    finally:
+        del ALL_MASK_ATTENTION_FUNCTIONS[implementation]
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Within the block the model is in evaluation mode, afterwards each of its parts in the mode that it had."""
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
 class Body:
     """A causal language model split where the trie needs it: layers, then the head on chosen rows.
 
@@ -142,25 +191,82 @@ class Body:
         temperature: divides the logits, in every measurement and in sampling.
 
     Raises:
-        UserError: for architectures whose logits are not a plain linear map of the last hidden state, or
-            whose layers keep a recurrent state and so cannot attend to a tree.
+        UserError: for models that would be measured wrongly: they give other hidden states in a tree than by their
+            own forward, or other logits than a plain linear map of the last hidden states. Both are tried once.
     """
 
     def __init__(self, model: nn.Module, temperature: float = 1.0) -> None:
         self.model = cast(Any, model)
         self.temperature = temperature
         inner: Any = self.model.get_base_model() if hasattr(model, "peft_config") else model
-        config = inner.config.get_text_config()
         self.decoder: Any = inner.get_decoder()
         self.head: nn.Linear = inner.get_output_embeddings()
-        models.check_architecture(config)
-        settings = config.to_dict()
-        kinds = set(settings.get("layer_types") or ["full_attention"])
-        # Models of one kind of layer take one mask, mixed ones a mask a kind (transformers masking_utils).
-        self.windows: dict[str, int | None] | None = None
-        if "sliding_attention" in kinds:
-            self.windows = {k: settings["sliding_window"] if k == "sliding_attention" else None for k in sorted(kinds)}
         self._head32: Tensor | None = None
+        config = inner.config.get_text_config()
+        try:
+            in_tree, by_head = self._errors(inner, config.vocab_size)
+        except torch.OutOfMemoryError:
+            raise
+        except UNREADABLE as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"models: {config.model_type} cannot read answers as a tree, which this study needs "
+                f"({type(error).__name__}: {reason})"
+            ) from error
+        limit = EXACT if self.dtype == torch.float32 else ROUNDED
+        if not in_tree <= limit:
+            raise UserError(
+                f"models: {config.model_type} reads answers in a tree otherwise than each alone, which this study does "
+                "not support: its layers keep a state, or go by the order of tokens, not by their positions and masks"
+            )
+        if not by_head <= limit:
+            raise UserError(
+                f"models: {config.model_type} caps, scales or transforms its logits, which this study does not "
+                "support: they must be a linear map of the last hidden states"
+            )
+
+    @torch.no_grad()
+    def _errors(self, inner: Any, vocabulary: int) -> tuple[float, float]:
+        """Relative errors of hidden states in a tree and of logits, measured by the model's own forward.
+
+        The tree is two answers after a prefix, with ``FAR`` keys in between that nobody sees (nothing is run for
+        them): a layer that goes by the order of tokens takes the prefix for that much farther away.
+        """
+        generator = torch.Generator().manual_seed(0)
+        low, high = vocabulary // 4, max(vocabulary // 2, vocabulary // 4 + 1)  # special tokens stand at either end
+        prefix = torch.randint(low, high, (6,), generator=generator)
+        answers = torch.randint(low, high, (2, 6), generator=generator)
+        last: list[Tensor] = []
+
+        def widen(_module: nn.Module, _inputs: object, output: Any) -> Any:
+            """A cap shows on large logits alone."""
+            last.append(output.last_hidden_state)
+            output.last_hidden_state = 100 * output.last_hidden_state
+            return output
+
+        with _evaluating(inner):
+            with self.decoder.register_forward_hook(widen):
+                texts = torch.cat([prefix.expand(2, -1), answers], dim=1).to(self.device)
+                logits = inner(input_ids=texts, use_cache=False).logits.float()
+            cache = self.encode(prefix.tolist())
+            for layer in cast(Any, cache).layers:
+                layer.keys, layer.values = (nn.functional.pad(x, (0, 0, 0, FAR)) for x in (layer.keys, layer.values))
+            own = torch.block_diag(*torch.ones(2, 6, 6).tril()).bool()
+            visible = torch.cat([torch.ones(12, 6).bool(), torch.zeros(12, FAR).bool(), own], dim=1)
+            position = torch.arange(6, 12).repeat(2)
+            key_position = torch.cat([torch.arange(6), torch.zeros(FAR, dtype=torch.long), position])
+            token, position, visible, key_position = (
+                x[None].to(self.device) for x in (answers.flatten(), position, visible, key_position)
+            )
+            tree = self.forward(token, position, visible, key_position, cache)
+        expected = last[0][:, len(prefix) :].float()
+        apart = torch.linalg.norm(tree.view_as(expected).float() - expected, dim=-1)
+        of_head = head_logits((100 * last[0]).to(self.dtype), self.head32, self.head.bias)
+        return (
+            # Of a token in the middle: where rounding sends a token to other experts, that token alone is far off.
+            float((apart / torch.linalg.norm(expected, dim=-1)).median(dim=-1).values.max()),
+            float(torch.linalg.norm(of_head - logits) / torch.linalg.norm(logits)),
+        )
 
     @property
     def device(self) -> torch.device:
@@ -178,18 +284,6 @@ class Body:
             self._head32 = self.head.weight.detach().float()
         return self._head32
 
-    def _mask(self, visible: Tensor, query: Tensor, key: Tensor, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-        """Additive masks from ``visible [b, q, k]`` and the positions of queries and keys."""
-
-        def additive(allowed: Tensor) -> Tensor:
-            mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-            return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
-
-        if self.windows is None:
-            return additive(visible)
-        distance = query[:, :, None] - key[:, None, :]
-        return {k: additive(visible if w is None else visible & (distance < w)) for k, w in self.windows.items()}
-
     def forward(
         self, token: Tensor, position: Tensor, visible: Tensor, key_position: Tensor, cache: DynamicCache | None
     ) -> Tensor:
@@ -197,13 +291,15 @@ class Body:
         dtype = (
             torch.get_autocast_dtype(self.device.type) if torch.is_autocast_enabled(self.device.type) else self.dtype
         )
-        output = self.decoder(
-            input_ids=token,
-            position_ids=position,
-            attention_mask=self._mask(visible, position, key_position, dtype),
-            **{models.CACHE_ARGUMENT: cache},
-            use_cache=cache is not None,
-        )
+        with _masks(self.decoder.config._attn_implementation, visible, position, key_position, dtype):
+            output = self.decoder(
+                input_ids=token,
+                position_ids=position,
+                # No key is padding: what a query sees is in our masks.
+                attention_mask=torch.ones((len(token), visible.shape[-1]), dtype=torch.long, device=token.device),
+                **{models.CACHE_ARGUMENT: cache},
+                use_cache=cache is not None,
+            )
         hidden: Tensor = output.last_hidden_state
         return hidden
 

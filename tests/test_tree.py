@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_model
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
+    Gemma2Config,
     GraniteConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
 )
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from calibnb.errors import UserError
 from calibnb.tree import (
@@ -62,14 +63,13 @@ def test_tree_attention_equals_path_by_path(any_model: PreTrainedModel, block: i
     assert np.ptp(expected) > 1  # the answers differ, or the test would see nothing
 
 
-def test_the_window_matters_in_the_windowed_models(any_model: PreTrainedModel) -> None:
-    """A model with its window ignored gives other answers, so the test above does check the window."""
-    body = Body(any_model)
-    if body.windows is None:
+def test_the_window_matters_in_the_windowed_models(any_model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model with its window taken away gives other answers, so the test above does check the window."""
+    if "sliding_window" not in any_model.config.to_dict() or any_model.config.sliding_window is None:
         pytest.skip("this architecture has no sliding window")
-    trie = some_trie(0)
+    body, trie = Body(any_model), some_trie(0)
     right = answer_log_probabilities(body, PROMPT, trie)
-    body.windows = dict.fromkeys(body.windows)
+    monkeypatch.setattr(any_model.config, "sliding_window", 512)
     assert np.abs(answer_log_probabilities(body, PROMPT, trie) - right).max() > 1e-3
 
 
@@ -128,18 +128,37 @@ def test_scores_are_float32_log_softmax_in_chunks(llama: PreTrainedModel) -> Non
     np.testing.assert_allclose(body.scores(hidden, row, token, chunk=2), expected.detach().numpy(), atol=1e-5)
 
 
-def test_models_that_cap_their_logits_are_refused(llama: PreTrainedModel) -> None:
-    config = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
-    config.final_logit_softcapping = 30.0
-    with pytest.raises(UserError, match="caps its logits"):
-        Body(LlamaForCausalLM(config))
+SIZES = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "head_dim": 8}
+SIZES |= {"num_attention_heads": 1, "num_key_value_heads": 1, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+
+
+def test_models_that_cap_their_logits_are_refused_however_far_the_cap() -> None:
+    for cap in (30.0, 1e-3):
+        config = Gemma2Config(**SIZES, final_logit_softcapping=cap)
+        with pytest.raises(UserError, match=r"^models: gemma2 caps, scales or transforms its logits"):
+            Body(AutoModelForCausalLM.from_config(config, attn_implementation="eager"))
+    config = Gemma2Config(**SIZES, final_logit_softcapping=None)
+    Body(AutoModelForCausalLM.from_config(config, attn_implementation="eager"))
 
 
 @pytest.mark.parametrize("key", ["logits_scaling", "logit_scale"])
 def test_models_that_scale_their_logits_are_refused(key: str) -> None:
-    sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
-    sizes |= {"num_attention_heads": 1, "num_key_value_heads": 1}
     kind = {"logits_scaling": GraniteConfig, "logit_scale": CohereConfig}[key]
-    config = kind(**sizes, **{key: 0.5}, pad_token_id=0, bos_token_id=0, eos_token_id=0)
-    with pytest.raises(UserError, match=rf"scales its logits \({key}\)"):
-        Body(AutoModelForCausalLM.from_config(config))
+    with pytest.raises(UserError, match="caps, scales or transforms its logits"):
+        Body(AutoModelForCausalLM.from_config(kind(**SIZES, **{key: 0.5})))
+    Body(AutoModelForCausalLM.from_config(kind(**SIZES, **{key: 1.0})))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_is_tried_once_and_left_as_it_was(dtype: torch.dtype) -> None:
+    """Modes, gradients, hooks, the library's mask makers and the stream of random numbers."""
+    model = tiny_model("llama", 64).to(dtype)
+    model.model.layers[0].train()
+    modes, masks = [part.training for part in model.modules()], dict(ALL_MASK_ATTENTION_FUNCTIONS)
+    random = torch.get_rng_state()
+    Body(model)
+    assert [part.training for part in model.modules()] == modes
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert not model.model._forward_hooks
+    assert dict(ALL_MASK_ATTENTION_FUNCTIONS) == masks
+    assert torch.equal(torch.get_rng_state(), random)

@@ -242,7 +242,6 @@ def _card(folder: Path, source: Source, origin: str, licence: str | None, trust_
     types = {dtype for file in files for _, dtype in _tensors(file).values()}
     model = _model(folder, source.name, trust_remote_code=trust_remote_code, device_map="meta")
     _tie(model, files, source.name)
-    check_architecture(model.config)
     _check_ids(model, _tokenizer(folder, source.name, trust_remote_code), source.name)
     config = model.config.get_text_config()
     return Card(
@@ -628,27 +627,6 @@ def _check_config(folder: Path) -> None:
     if method not in (None, "mxfp4"):
         raise UserError(
             f"{folder}: weights quantised by {method}, which nothing here unpacks; allowed: dense weights, or mxfp4"
-        )
-
-
-def check_architecture(config: PreTrainedConfig) -> None:
-    """UserError for models whose logits are not a plain linear map of the last hidden state, or that keep a state.
-
-    A recurrent state knows one past only, so such layers cannot attend to a tree.
-    """
-    text = config.get_text_config()
-    settings = text.to_dict()
-    if settings.get("final_logit_softcapping") is not None:
-        raise UserError(f"models: {text.model_type} caps its logits, which this study does not support")
-    for key in ("logits_scaling", "logit_scale", "lm_head_multiplier"):
-        if settings.get(key, 1) not in (None, 1):
-            raise UserError(
-                f"models: {text.model_type} scales its logits ({key}), which this study does not support"
-            )
-    kinds = set(settings.get("layer_types") or ["full_attention"])
-    if not kinds <= {"full_attention", "sliding_attention"}:
-        raise UserError(
-            f"models: {text.model_type} has layers of kinds {sorted(kinds)}; only attention layers can read a tree"
         )
 
 

@@ -27,6 +27,8 @@ from calibnb.trie import Bools, Floats, Ints, Trie, ancestors_of, build
 
 # Keys that nobody sees, in the trial of a model: more than the windows that models cut by the order of tokens.
 FAR = 4096
+# How much hidden states are widened there, exactly: a cap shows on large logits alone.
+WIDE = 2.0**14
 # The largest relative errors of a model that is measured right: in float32, and where numbers are rounded to bfloat16.
 EXACT, ROUNDED = 1e-3, 0.2
 # What models raise that take no positions, no masks, or no plain cache of keys and values.
@@ -239,9 +241,8 @@ class Body:
         last: list[Tensor] = []
 
         def widen(_module: nn.Module, _inputs: object, output: Any) -> Any:
-            """A cap shows on large logits alone."""
             last.append(output.last_hidden_state)
-            output.last_hidden_state = 100 * output.last_hidden_state
+            output.last_hidden_state = WIDE * output.last_hidden_state
             return output
 
         with _evaluating(inner):
@@ -261,7 +262,7 @@ class Body:
             tree = self.forward(token, position, visible, key_position, cache)
         expected = last[0][:, len(prefix) :].float()
         apart = torch.linalg.norm(tree.view_as(expected).float() - expected, dim=-1)
-        of_head = head_logits((100 * last[0]).to(self.dtype), self.head32, self.head.bias)
+        of_head = head_logits((WIDE * last[0]).to(self.dtype), self.head32, self.head.bias)
         return (
             # Of a token in the middle: where rounding sends a token to other experts, that token alone is far off.
             float((apart / torch.linalg.norm(expected, dim=-1)).median(dim=-1).values.max()),

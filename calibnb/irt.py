@@ -148,7 +148,7 @@ def fetch(source: str, folder: Path) -> Path:
         return Path(source)
     out = folder / "tinyBenchmarks.pkl"
     try:
-        with urllib.request.urlopen(PUBLISHED, timeout=60) as reply:
+        with urllib.request.urlopen(PUBLISHED, timeout=10) as reply:
             data = reply.read()
     except (urllib.error.URLError, TimeoutError) as error:
         raise UserError(

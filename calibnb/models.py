@@ -34,13 +34,7 @@ from typing import Any, cast
 
 import torch
 from huggingface_hub import ModelCard, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    StrictDataclassError,
-)
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, StrictDataclassError
 from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm
@@ -60,6 +54,7 @@ from transformers import logging as transformers_logging
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.quantization_config import Mxfp4Config
 
+from calibnb import hub
 from calibnb.errors import UserError
 from calibnb.params import HUB
 from calibnb.sources import TABLE, Source
@@ -402,18 +397,19 @@ def _from_hub(source: Source, out: Path, trust_remote_code: bool) -> Card:
     """Download safetensors, configuration and tokenizer of a hub model; nothing else."""
     local = "name a local folder in params.yaml (models: [/path/to/folder])"
     try:
-        snapshot = snapshot_download(
-            source.name,
-            allow_patterns=[*_WANTED, "README.md", *(["*.py"] if trust_remote_code else [])],
-            ignore_patterns=list(_UNWANTED),
-        )
+        with hub.asked():
+            snapshot = snapshot_download(
+                source.name,
+                allow_patterns=[*_WANTED, "README.md", *(["*.py"] if trust_remote_code else [])],
+                ignore_patterns=list(_UNWANTED),
+            )
     except GatedRepoError as error:
         raise UserError(
             f"models: {source.name} needs a hub login with its terms accepted; or {local}"
         ) from error
     except RepositoryNotFoundError as error:
         raise UserError(f"models: the hub shows no {source.name} without a login; or {local}") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+    except hub.FAILURES as error:
         raise UserError(
             f"models: {source.name} cannot be had: the hub is out of reach; connect, or {local}"
         ) from error

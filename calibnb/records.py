@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from calibnb import hub
 from calibnb.errors import UserError
 from calibnb.params import HUB_SPLIT
 
@@ -42,8 +43,9 @@ def _split(source: str, key: str, name: str, config: str | None, split: str) -> 
     import datasets  # takes a second to import, and most studies name no hub dataset
 
     try:
-        return datasets.load_dataset(name, config, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        with hub.asked():
+            return datasets.load_dataset(name, config, split=split)
+    except (*hub.FAILURES, OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{key}: {source} cannot be had from the hub ({type(error).__name__}: {reason}); connect or log in, name "

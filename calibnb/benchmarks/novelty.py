@@ -33,7 +33,6 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -44,7 +43,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_protobuf_available, is_sentencepiece_available
 
-from calibnb import metrics, models, records, stats
+from calibnb import hub, metrics, models, records, stats
 from calibnb.errors import UserError
 from calibnb.metrics import Floats
 from calibnb.params import HUB
@@ -291,8 +290,9 @@ def _folder(source: str | Path, *, weights: bool, tokenizer: bool) -> Path:
     elif HUB.fullmatch(source):
         wanted = [pattern for pattern in models._WANTED if weights or pattern != "*.safetensors"]
         try:
-            folder = Path(snapshot_download(source, allow_patterns=wanted, ignore_patterns=list(models._UNWANTED)))
-        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+            with hub.asked():
+                folder = Path(snapshot_download(source, allow_patterns=wanted, ignore_patterns=list(models._UNWANTED)))
+        except hub.FAILURES as error:
             raise _out_of_reach(source, local, error) from error
     else:
         raise UserError(f"novelty: {source!r} is no model; allowed: a hub id org/name, or {local}")

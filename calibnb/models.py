@@ -43,6 +43,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     GgufConfig,
     LlamaModel,
     PreTrainedConfig,
@@ -707,6 +708,7 @@ def _model(folder: Path, name: str, *, trust_remote_code: bool, **how: Any) -> P
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
+            generation_config=GenerationConfig(),  # else that of the folder, which is for other uses than measuring
             use_safetensors=True,
             attn_implementation=None,  # not what the configuration was saved with: sdpa, or eager for want of it
             trust_remote_code=trust_remote_code,
@@ -728,10 +730,20 @@ def _model(folder: Path, name: str, *, trust_remote_code: bool, **how: Any) -> P
 
 
 def _configuration(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedConfig:
+    """The configuration of a model without what it may hold of how the model should write or what it returns.
+
+    A key that a generation config has too, as old folders keep it in config.json, is dropped unless the model's own
+    configuration declares it.
+    """
     if _config(folder)["model_type"] not in CONFIG_MAPPING and not trust_remote_code:
         raise UserError(f"models: {name} brings code of its own; compute.trust_remote_code: true lets it run")
     with _transformers(folder, name, "configuration"):
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    config.output_attentions, config.output_hidden_states, config.return_dict = False, False, True
+    declared = inspect.signature(type(config).__init__).parameters
+    for key in GenerationConfig().to_dict():
+        if key in vars(config) and key not in declared and not hasattr(type(config), key):
+            delattr(config, key)
     return config
 
 

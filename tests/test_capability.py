@@ -6,6 +6,7 @@ import copy
 import importlib.metadata
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import pytest
 import torch
 import yaml
 from conftest import CHATML
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from lm_eval.api.instance import Instance
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb import models
 from calibnb.benchmarks import capability
 from calibnb.errors import UserError
+from calibnb.sample import sample
 from calibnb.tree import Body
 
 
@@ -183,6 +186,83 @@ def test_written_answers_are_greedy_and_exact(
     (tmp_path / f"{task}.test.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     frame, _ = ask(Body(llama), chat, tmp_path, [f"calibnb_{task}"])
     assert frame["score"].tolist() == [1, 0, 1, 0]
+
+
+# A value of each key of a generation config that changes what is written, or cannot be.
+SETTINGS: dict[str, Any] = {
+    "max_length": 3, "max_new_tokens": 1, "min_length": 400, "min_new_tokens": 30, "early_stopping": "never",
+    "max_time": 1e-9, "stop_strings": ["e", "a"], "do_sample": True, "num_beams": 3, "use_mtp": True,
+    "use_cache": False, "cache_implementation": "static", "cache_config": {"backend": "quanto"}, "max_cache_len": 2,
+    "temperature": 9.5,
+    "top_k": 1, "top_p": 0.01, "min_p": 0.9, "typical_p": 0.1, "epsilon_cutoff": 0.9, "eta_cutoff": 0.9,
+    "repetition_penalty": 1.9, "encoder_repetition_penalty": 1.9, "length_penalty": -3.0, "no_repeat_ngram_size": 1,
+    "bad_words_ids": [[i] for i in range(4, 50)], "forced_bos_token_id": 7, "forced_eos_token_id": 7,
+    "exponential_decay_length_penalty": [0, 9.0], "suppress_tokens": list(range(4, 50)), "force_words_ids": [[7]],
+    "begin_suppress_tokens": list(range(4, 50)), "sequence_bias": [[[7], 50.0]], "token_healing": True,
+    "guidance_scale": 3.0, "watermarking_config": {"bias": 9.0}, "num_return_sequences": 2, "output_attentions": True,
+    "output_hidden_states": True, "return_dict_in_generate": True, "return_dict": False,
+    "eos_token_id": list(range(4, 50)), "pad_token_id": 9, "assistant_early_exit": 1,
+    "prompt_lookup_num_tokens": 3, "compile_config": {"mode": "none"},
+    "constraints": [1], "dola_layers": "high", "penalty_alpha": 0.9, "num_beam_groups": 3, "prefill_chunk_size": 2,
+    "transformers_version": "0", "continuous_batching_config": {"block_size": 1}, "num_assistant_tokens_schedule": "x",
+}  # fmt: skip
+NAMES = sorted({*GenerationConfig().to_dict(), *SETTINGS})
+
+
+def written_and_scored(folder: Path) -> list[Any]:
+    """What a model from a folder writes for the harness, draws, and scores of two continuations."""
+    model, tokenizer = models.load(folder)
+    chat, body = models.chat_format(tokenizer), Body(model)
+    asked = {"until": ["\n"], "do_sample": False, "max_gen_toks": 12}
+    requests = [Instance("generate_until", {}, (chat.prompt_text(q), asked), 0) for q in ("one", "three?")]
+    harness = capability.Harness(body, chat, batch=2)
+    ids = [chat.prompt_ids("one")]
+    drawn = list(sample(body, chat, ids, draws=3, max_new_tokens=4, batch=3, seed=1))
+    scored = harness._loglikelihood_tokens([(("", ""), ids[0], text) for text in ([7], [8, 9])], disable_tqdm=True)
+    return [harness.generate_until(requests, disable_tqdm=True), drawn, scored]
+
+
+@pytest.fixture(scope="module")
+def plain(
+    tmp_path_factory: pytest.TempPathFactory, llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast
+) -> tuple[Path, list[Any]]:
+    folder = tmp_path_factory.mktemp("model")
+    llama.save_pretrained(folder)
+    digit_tokenizer.save_pretrained(folder)
+    return folder, written_and_scored(folder)
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+@pytest.mark.parametrize("name", NAMES)
+def test_no_generation_setting_of_a_folder_changes_a_measurement(
+    plain: tuple[Path, list[Any]], tmp_path: Path, name: str, file: str
+) -> None:
+    folder, expected = plain
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    held = json.loads((folder / file).read_text())
+    (tmp_path / file).write_text(json.dumps(held | {name: SETTINGS.get(name, 3)}))
+    assert written_and_scored(tmp_path) == expected
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"temperature": -1}', '{"watermarking_config": 5}'])
+def test_a_broken_generation_config_is_not_read(plain: tuple[Path, list[Any]], tmp_path: Path, text: str) -> None:
+    folder, expected = plain
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "generation_config.json").write_text(text)
+    assert written_and_scored(tmp_path) == expected
+
+
+def test_a_model_that_was_not_loaded_here_writes_the_same(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    chat, written = models.chat_format(digit_tokenizer), []
+    for settings in ({}, {"repetition_penalty": 1.9, "no_repeat_ngram_size": 1, "max_new_tokens": 1}):
+        model = copy.deepcopy(llama)
+        model.generation_config = GenerationConfig(**settings)
+        asked = (chat.prompt_text("one"), {"until": ["\n"], "do_sample": False, "max_gen_toks": 12})
+        harness = capability.Harness(Body(model), chat, batch=1)
+        written.append(harness.generate_until([Instance("generate_until", {}, asked, 0)], disable_tqdm=True))
+    assert written[0] == written[1] and len(written[0][0]) > 4
 
 
 def test_the_head_is_given_no_view_with_gaps(

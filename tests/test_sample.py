@@ -225,8 +225,6 @@ def test_generation_config_does_not_leak(tiny_folder: Path, chat: models.ChatFor
     path = tiny_folder / "generation_config.json"
     config = json.loads(path.read_text()) | {"do_sample": True, "temperature": 0.1, "top_k": 1, "top_p": 0.5}
     path.write_text(json.dumps(config))
-    model, _ = models.load(tiny_folder)
-    assert model.generation_config.temperature == 0.1  # the folder does carry it
     assert len(set(plain)) > 10
     assert run() == plain
 

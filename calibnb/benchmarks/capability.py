@@ -31,6 +31,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import hash_string
 from tqdm.auto import tqdm
+from transformers import GenerationConfig
 
 from calibnb import hub
 from calibnb.errors import UserError
@@ -304,8 +305,9 @@ class Harness(HFLM):  # type: ignore[misc]
     """
 
     def __init__(self, body: Body, chat: ChatFormat, batch: int) -> None:
-        # What ends a turn in the chat template need not be what the tokenizer calls the end of a text.
-        body.model.generation_config.eos_token_id = chat.end_id
+        # What ends a turn in the chat template need not be what the tokenizer calls the end of a text. All else that a
+        # generation config can say, from penalties to limits, is the task's to say.
+        body.model.generation_config = GenerationConfig(eos_token_id=chat.end_id)
         super().__init__(pretrained=body.model, tokenizer=chat.tokenizer, batch_size=batch)
         self.body, self.chat, self.together = body, chat, batch
         # generate() asks for the last position of a batch, a view with gaps. Where weights need no gradient, as after

@@ -375,7 +375,7 @@ def test_attention_is_not_what_a_configuration_was_saved_with(tiny_folder: Path,
 def test_models_that_the_study_cannot_measure_are_refused_when_loaded(
     tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig
 ) -> None:
-    """Gemma 2 knows eager attention alone, which is no reason to stumble over it; the weights stage loads what it fetched."""
+    """Gemma 2 knows eager attention alone, which is no reason to stumble over it."""
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "in")
     digit_tokenizer.save_pretrained(tmp_path / "in")
     models.fetch(str(tmp_path / "in"), tmp_path / "out")

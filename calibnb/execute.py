@@ -34,11 +34,12 @@ from typing import Any
 
 import nbformat
 import papermill
-import yaml
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from calibnb import params
+from calibnb.blocks import shown
 from calibnb.errors import UserError
 
 INJECTED = "injected-parameters"
@@ -232,8 +233,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="a parameter of the notebook; the value is read as YAML, so 11 is a number and [a, b] a list",
     )
     given = parser.parse_args(arguments)
-    parameters = {key: yaml.safe_load(value) for key, value in given.parameters}
     try:
+        parameters: dict[str, Any] = {}
+        for key, value in given.parameters:
+            if key in parameters:
+                raise UserError(f"-p {key}: given twice; allowed: once")
+            parameters[key] = params.decode(value, f"-p {key} {shown(value)}")
         execute(given.notebook, given.out, parameters)
     except (UserError, PapermillExecutionError) as error:
         print(str(error).strip(), file=sys.stderr)

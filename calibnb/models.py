@@ -55,7 +55,7 @@ from transformers import logging as transformers_logging
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.quantization_config import Mxfp4Config
 
-from calibnb import hub
+from calibnb import hub, records
 from calibnb.errors import UserError
 from calibnb.params import HUB
 from calibnb.sources import TABLE, Source
@@ -550,12 +550,7 @@ def _shards(index: Path) -> list[Path]:
 
 def _object(path: Path) -> dict[str, Any]:
     """The object in a json file. Raises UserError for anything else in it."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not utf-8 (byte {error.start + 1})") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not json ({error.msg}, line {error.lineno} column {error.colno})") from error
+    value = records.decode(path.read_bytes(), str(path))
     if not isinstance(value, dict):
         raise UserError(f"{path}: must be a json object, got a {type(value).__name__}")
     return value

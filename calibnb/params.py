@@ -67,11 +67,18 @@ def _model_name(raw: Any) -> Any:
 
 
 def _method_name(raw: Any) -> Any:
-    text = isinstance(raw, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw) and yaml.safe_load(raw) == raw
+    text = isinstance(raw, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw) and _reads_as_text(raw)
     if not text or raw in UNTRAINED:  # a stage gets the name on its command line, where "on" would be a truth value
         names = " and ".join(UNTRAINED)
         raise refusal(f'a name of lower-case letters, digits, "_" and "-" that YAML reads as text, not {names}', raw)
     return raw
+
+
+def _reads_as_text(raw: str) -> bool:
+    try:
+        return bool(decode(raw, "") == raw)
+    except UserError:
+        return False
 
 
 def _device(raw: Any) -> Any:
@@ -402,20 +409,33 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
+def decode(text: str, where: str) -> Any:
+    """The value of a YAML text; `where` stands for it in errors. Raises `UserError` for what is no YAML."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise UserError(f"{where}: {line}must be YAML: {' '.join(str(error.problem).split())}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: must be YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{where}: must be YAML: brackets within brackets, too deep to be read") from None
+    # What looks like a date, a number or a tagged value and is none, such as 2020-99-99, `yaml` leaves to Python.
+    except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise UserError(f"{where}: must be YAML: a value cannot be read ({reason})") from None
+
+
 def read(path: str | Path) -> dict[str, Any]:
     """A YAML file as nested dictionaries. Raises `UserError` where it is missing or not a mapping of keys."""
     try:
-        raw = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: must be a readable file, got: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: must be UTF-8 text") from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f"line {mark.line + 1}: " if mark else ""
-        raise UserError(f"{path}: {line}must be YAML: {' '.join(str(error.problem).split())}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: must be YAML: {' '.join(str(error).split())}") from None
+    raw = decode(text, str(path))
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be a mapping of keys to values, got {shown(raw)}")
     return raw

@@ -352,6 +352,32 @@ def test_a_task_without_scores_of_its_questions_is_one_line(
         ask(Body(llama), models.chat_format(digit_tokenizer), tmp_path, ["calibnb_other"])
 
 
+CODE = {
+    "plainly": "import absent_package.part",
+    "with a text of its own": "try:\n    import absent_package\nexcept ImportError as e:\n    "
+    "raise ImportError('Get\\nit') from e",
+    "hidden": "try:\n    import absent_package\nexcept ImportError:\n    raise ModuleNotFoundError('Get it') from None",
+    "a part": "from json import absent_package",
+}
+
+
+@pytest.mark.parametrize("how", CODE)
+def test_a_task_whose_code_needs_a_package_is_one_line_before_any_question(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path, tmp_path: Path, how: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(capability, "Harness", None)  # nothing is asked
+    config = yaml.safe_load((suite / "facts.yaml").read_text()) | {"task": "calibnb_other"}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(config) + "process_docs: !function needy.process\n")
+    (tmp_path / "needy.py").write_text(CODE[how] + "\ndef process(docs): return docs\n")
+    shutil.copyfile(suite / "facts.yaml", tmp_path / "facts.yaml")
+    named = r"the package \w+, which" if how == "a part" else "the package absent_package, which"
+    with pytest.raises(
+        UserError, match=rf"^capability.tasks: calibnb_other needs {named} cannot be imported \(.*\); ins"
+    ):
+        ask(Body(llama), models.chat_format(digit_tokenizer), tmp_path, ["calibnb_facts", "calibnb_other"])
+
+
 def test_only_scores_that_are_averaged_count(
     llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path, tmp_path: Path
 ) -> None:

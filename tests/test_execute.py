@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,9 +120,7 @@ def test_a_failed_run_leaves_the_last_good_copy(project: Path) -> None:
     assert [path.read_text() for path in out.parent.iterdir()] == ["as it was"]
 
 
-def test_other_errors_show_the_cell_and_the_traceback(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_errors_show_the_cell_and_the_traceback(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = save(project, "x = 0", "1 / x")
     assert main([str(source), str(project / "out.ipynb")]) == 1
     stderr = capsys.readouterr().err
@@ -136,6 +135,9 @@ def test_a_dead_kernel_is_one_line(project: Path) -> None:
         execute(source, project / "out.ipynb", {})
 
 
+PYTHON = "line 1: must be YAML: could not determine a constructor for the tag 'tag:yaml.org,2002:python/name:os.x'"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -143,6 +145,25 @@ def test_a_dead_kernel_is_one_line(project: Path) -> None:
         (
             ["notebooks/stage.ipynb", "out.ipynb", "-p", "sead", "3"],
             "notebooks/stage.ipynb: its parameters cell has no 'sead'; it declares: model, seed, sizes",
+        ),
+        *(
+            (["notebooks/stage.ipynb", "out.ipynb", "-p", "seed", value], f'-p seed "{value}": {problem}')
+            for value, problem in [
+                ("[1, 2", "line 1: must be YAML: expected ',' or ']', but got '<stream end>'"),
+                ("a: b: c", "line 1: must be YAML: mapping values are not allowed here"),
+                ("{a: 1, a: 2}", "line 1: must be YAML: key a is given twice"),
+                ("!!python/name:os.x", PYTHON),
+                ("2020-99-99", "must be YAML: a value cannot be read (month must be in 1..12)"),
+                (
+                    "!!int x",
+                    "must be YAML: a value cannot be read (invalid literal for int() with base 10: 'x')",
+                ),
+                ("!!bool x", "must be YAML: a value cannot be read ('x')"),
+            ]
+        ),
+        (
+            ["notebooks/stage.ipynb", "out.ipynb", "-p", "seed", "1", "-p", "model", "a", "-p", "seed", "2"],
+            "-p seed: given twice; allowed: once",
         ),
     ],
 )
@@ -158,9 +179,16 @@ def test_wrong_arguments_are_one_line(
 def test_values_on_the_command_line_are_yaml(project: Path) -> None:
     source = save(project, "print(repr((model, seed, sizes)))")
     out = project / "out.ipynb"
-    values = ["-p", "model", "org/name", "-p", "seed", "11", "-p", "sizes", "[a, 2]"]
+    values = ["-p", "model", "org/name", "-p", "seed", "11", "-p", "sizes", "[a, 2, 5e-4]"]
     assert main([str(source), str(out), *values]) == 0
-    assert texts(out)[-1] == "('org/name', 11, ['a', 2])\n"
+    assert texts(out)[-1] == "('org/name', 11, ['a', 2, 0.0005])\n"
+
+
+@pytest.mark.parametrize("value", ["[" * 200_000, "{a: " * 50_000, "1" * 5_000])
+def test_a_value_that_has_no_end_is_one_line(project: Path, capsys: pytest.CaptureFixture[str], value: str) -> None:
+    save(project)
+    assert main(["notebooks/stage.ipynb", "out.ipynb", "-p", "seed", value]) == 1
+    assert re.fullmatch(r"-p seed .{1,200}: must be YAML: .{1,120}\n", capsys.readouterr().err)
 
 
 def test_parameter_names() -> None:

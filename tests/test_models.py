@@ -572,6 +572,14 @@ def test_missing_files_are_named(tiny_folder: Path, name: str) -> None:
         models.load(tiny_folder)
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize("text", ["", "{", "[" * 200_000, '{"a": 1e999}', "\ud83d"])
+def test_broken_files_are_named(tiny_folder: Path, name: str, text: str) -> None:
+    (tiny_folder / name).write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(UserError, match=rf"^{re.escape(str(tiny_folder / name))}: [^\n]+$"):
+        models.load(tiny_folder)
+
+
 def test_missing_shard_and_folder(tiny_folder: Path, tmp_path: Path) -> None:
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tiny_folder / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -503,6 +503,8 @@ def test_any_junk_anywhere_gives_one_line_or_is_valid(study, data):
         ("a: !!python/object:os.system x\n", "line 1: must be YAML: could not determine a constructor"),
         ("a: *b\n", "line 1: must be YAML: found undefined alias"),
         ("a: \x00\n", "must be YAML: "),
+        ("a: 2020-99-99\n", "must be YAML: a value cannot be read (month must be in 1..12)"),
+        ("a: " + "[" * 20_000 + "\n", "must be YAML: brackets within brackets, too deep"),
         ("- 1\n", "must be a mapping of keys to values, got [1]"),
         ("", "must be a mapping of keys to values, got null"),
     ],

@@ -114,6 +114,30 @@ def test_missing_folders_are_named(tmp_path: Path) -> None:
         perplexity.load(str(folder(tmp_path, {"s/val/a.jsonl": [{"text": "x"}]})), "test", 100)
 
 
+@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("files", [{"a.jsonl": b""}, {"a.jsonl": b" \n\n \n"}, {"a.jsonl.gz": gzip.compress(b"\n")},
+                                   {"a.jsonl": b"", "b.jsonl": b"\n"}])  # fmt: skip
+def test_a_slice_without_documents_is_named(tmp_path: Path, files: dict[str, bytes], beside: bool) -> None:
+    part = tmp_path / "wiki" / "test"
+    part.mkdir(parents=True)
+    for name, data in files.items():
+        (part / name).write_bytes(data)
+    if beside:
+        folder(tmp_path, {"s/test/a.jsonl": [{"text": "some text"}]})
+    with pytest.raises(UserError) as error:
+        perplexity.load(str(tmp_path), "test", 1024)
+    named = ", ".join(str(part / name) for name in files)
+    assert str(error.value).startswith(f"perplexity.source: the slice wiki has no document in {named}; must hold")
+
+
+def test_a_slice_of_which_only_blanks_are_read_is_named(tmp_path: Path) -> None:
+    made = {"s/test/a.jsonl": [{"text": "some text"}], "wiki/test/b.jsonl": [{"text": "\n" * 200 + "text"}]}
+    with pytest.raises(
+        UserError, match=r"^perplexity.bytes_per_slice: the slice wiki \(b.jsonl\) begins .* \(128 bytes"
+    ):
+        perplexity.load(str(folder(tmp_path, made)), "test", 1024)
+
+
 @pytest.mark.parametrize("name", ["all", "texts"])  # what the results call the total and the list of texts
 def test_a_slice_cannot_be_called_as_results_call_something_else(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=rf"^perplexity.source: a slice cannot be called {name}, rename the folder"):

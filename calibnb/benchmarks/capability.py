@@ -341,6 +341,17 @@ class Harness(HFLM):  # type: ignore[misc]
         return text + self.chat.forced if add_generation_prompt else text
 
 
+def _what_is_missing(error: ImportError) -> str:
+    """What a task's code lacks and the remedy: code of the harness may hide the package's name in a text of its own."""
+    chain: BaseException | None = error
+    while chain is not None and not (isinstance(chain, ImportError) and chain.name):
+        chain = chain.__cause__ or chain.__context__
+    reason = " ".join(str(error).split())
+    if isinstance(chain, ImportError) and chain.name:
+        return f"needs the package {chain.name}, which cannot be imported ({reason}); install it"
+    return f"needs a package that cannot be imported ({reason}); install it"
+
+
 def run(
     body: Body,
     chat: ChatFormat,
@@ -369,8 +380,8 @@ def run(
         harness's version, and version, hash and number of examples of each task.
 
     Raises:
-        UserError: a task that neither the harness nor the suite knows, whose data cannot be had, or that has no scores
-            of its questions, such as one of perplexity.
+        UserError: a task that neither the harness nor the suite knows, whose code needs a package that is not there,
+            whose data cannot be had, or that has no scores of its questions, such as one of perplexity.
     """
     names = [f"calibnb_{task}" for task in TASKS] if tasks == "bundled" else list(tasks)
     # The harness's group asks for a package that is in no index: its tasks stand for it.
@@ -383,11 +394,14 @@ def run(
             raise UserError(
                 f"capability.tasks: unknown task {name!r}; allowed: bundled, and what `lm_eval ls tasks` lists"
             )
-    asked = [tiny_task(name, data) if name in TINY else name for name in names]
     here = {f"calibnb_{task}" for task in TASKS} | (set() if data is None else set(TINY))
+    name = ""
     try:
+        loaded: dict[str, Any] = {}
         with contextlib.nullcontext() if set(names) <= here else hub.asked():
-            loaded = manager.load(asked)["tasks"]
+            for name in names:
+                loaded |= manager.load([tiny_task(name, data) if name in TINY else name])["tasks"]
+        name = ", ".join(names)
         # Of what a task reports, that which is a mean over its questions.
         averaged = {task: [k for k, v in loaded[task].aggregation().items() if v is mean] for task in loaded}
         for task in loaded:
@@ -409,6 +423,8 @@ def run(
             torch_random_seed=seed,
             fewshot_random_seed=seed,
         )
+    except ImportError as error:
+        raise UserError(f"capability.tasks: {name} {_what_is_missing(error)}, or name other tasks") from error
     except (*hub.FAILURES, ConnectionError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
             f"capability.tasks: the data of {', '.join(names)} cannot be had ({type(error).__name__}: "

@@ -88,7 +88,7 @@ def load(source: str, split: str, bytes_per_slice: int) -> list[Document]:
             plain jsonl), an object with a `text` a line.
 
     Raises:
-        UserError: no such folder, no slice in it, a file that cannot be read, a document without text.
+        UserError: no such folder, no slice in it, a file that cannot be read, a document or a slice without text.
     """
     documents = bundled() if source == "bundled" else list(_from_folder(Path(source), split))
     chosen: list[Document] = []
@@ -102,6 +102,12 @@ def load(source: str, split: str, bytes_per_slice: int) -> list[Document]:
         if text.strip():
             chosen.append(Document(document.slice, document.name, text))
             left[document.slice] -= len(text.encode())
+    for name in sorted(left.keys() - {document.slice for document in chosen}):
+        files = ", ".join(dict.fromkeys(d.name.rpartition(":")[0] for d in documents if d.slice == name))
+        raise UserError(
+            f"perplexity.bytes_per_slice: the slice {name} ({files}) begins each document with more blanks than are "
+            f"read of it ({bytes_per_slice // LEAST} bytes); raise it, or remove the slice"
+        )
     return chosen
 
 
@@ -110,11 +116,19 @@ def _from_folder(folder: Path, split: str) -> Iterator[Document]:
         raise UserError(f"perplexity.source: no folder {folder}; allowed: bundled, or a folder with a folder a slice")
     found = False
     for part in sorted(p for p in folder.iterdir() if (p / split).is_dir()):
-        for file in sorted((*(part / split).glob("*.jsonl"), *(part / split).glob("*.jsonl.gz"))):
-            found = True
-            if part.name in ("all", "texts"):  # the results have keys of these names beside those of slices
-                raise UserError(f"perplexity.source: a slice cannot be called {part.name}, rename the folder {part}")
-            yield from parse(file.read_bytes(), str(file), part.name)
+        files = sorted((*(part / split).glob("*.jsonl"), *(part / split).glob("*.jsonl.gz")))
+        if not files:
+            continue
+        found = True
+        if part.name in ("all", "texts"):  # the results have keys of these names beside those of slices
+            raise UserError(f"perplexity.source: a slice cannot be called {part.name}, rename the folder {part}")
+        documents = [document for file in files for document in parse(file.read_bytes(), str(file), part.name)]
+        if not documents:
+            raise UserError(
+                f"perplexity.source: the slice {part.name} has no document in {', '.join(map(str, files))}; must hold "
+                "an object with a text a line, or remove the slice"
+            )
+        yield from documents
     if not found:
         raise UserError(f"perplexity.source: no {folder}/<slice>/{split}/*.jsonl or *.jsonl.gz; PALOMA is laid out so")
 
@@ -224,7 +238,7 @@ def run(
 ) -> pd.DataFrame:
     """A row a document: ``slice, document, sha256`` of its text, and ``nll, tokens, bytes`` of what is scored.
 
-    Raises UserError for a slice all of whose documents are of one token, of which none can be scored.
+    Raises UserError for a slice all of whose documents are of one token, of which none can be scored, before any is.
     """
     tokens = [tokenise(tokenizer, d.text) for d in documents]
     scored = {d.slice for d, t in zip(documents, tokens, strict=True) if t.first < len(t.ids)}

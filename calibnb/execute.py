@@ -27,10 +27,10 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nbformat
 import papermill
@@ -53,9 +53,7 @@ def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
     Raises `UserError` if the notebook is missing, does not declare a parameter, or a cell raises one;
     `papermill.exceptions.PapermillExecutionError` if a cell raises anything else.
     """
-    if not notebook.is_file():
-        raise UserError(f"{notebook}: no such notebook")
-    declared = parameter_names(nbformat.read(notebook, as_version=4))
+    declared = parameter_names(read(notebook))
     for name in parameters:
         if name not in declared:
             known = ", ".join(sorted(declared)) or "none"
@@ -84,17 +82,44 @@ def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
     write(normalise(executed, Path.cwd()), out)
 
 
+def read(notebook: Path) -> NotebookNode:
+    """A notebook as it is on disk. Raises `UserError` where there is none."""
+    if not notebook.is_file():
+        raise UserError(f"{notebook}: no such notebook")
+    return cast(NotebookNode, nbformat.read(notebook, as_version=4))
+
+
 def parameter_names(notebook: NotebookNode) -> set[str]:
     """The names assigned in the notebook's cell tagged `parameters`; none without such a cell."""
-    names: set[str] = set()
+    return {name for name, _ in _defaults(notebook)}
+
+
+def _defaults(notebook: NotebookNode) -> Iterator[tuple[str, ast.expr | None]]:
+    """The names assigned in the cell tagged `parameters`, with what is assigned."""
     for cell in notebook.cells:
         if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", []):
             for node in ast.parse(cell.source).body:
                 if isinstance(node, ast.Assign):
-                    names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+                    yield from ((target.id, node.value) for target in node.targets if isinstance(target, ast.Name))
                 elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                    names.add(node.target.id)
-    return names
+                    yield node.target.id, node.value
+
+
+def values(notebook: NotebookNode, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Parameters as a command line gives them, each a name and a text, turned into values.
+
+    Where the notebook's own value is text, the text is the value: a name such as `./two #2` or `on` means itself. Any
+    other is read as YAML, so 11 is a number and [a, b] a list. Raises `UserError` for what is not YAML.
+    """
+    texts = {
+        name for name, value in _defaults(notebook) if isinstance(value, ast.Constant) and isinstance(value.value, str)
+    }
+    found: dict[str, Any] = {}
+    for name, text in given:
+        if name in found:
+            raise UserError(f"-p {name}: given twice; allowed: once")
+        found[name] = text if name in texts else params.decode(text, f"-p {name} {shown(text)}")
+    return found
 
 
 @contextmanager
@@ -230,16 +255,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar=("KEY", "VALUE"),
         action="append",
         default=[],
-        help="a parameter of the notebook; the value is read as YAML, so 11 is a number and [a, b] a list",
+        help="a parameter of the notebook; text where it is text there, else YAML: 11 is a number, [a, b] a list",
     )
     given = parser.parse_args(arguments)
     try:
-        parameters: dict[str, Any] = {}
-        for key, value in given.parameters:
-            if key in parameters:
-                raise UserError(f"-p {key}: given twice; allowed: once")
-            parameters[key] = params.decode(value, f"-p {key} {shown(value)}")
-        execute(given.notebook, given.out, parameters)
+        execute(given.notebook, given.out, values(read(given.notebook), given.parameters))
     except (UserError, PapermillExecutionError) as error:
         print(str(error).strip(), file=sys.stderr)
         return 1

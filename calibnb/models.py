@@ -19,7 +19,6 @@ import importlib.util
 import inspect
 import json
 import os
-import posixpath
 import re
 import shutil
 import subprocess
@@ -56,9 +55,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils.quantization_config import Mxfp4Config
 
 from calibnb import hub, records
+from calibnb.blocks import shown
 from calibnb.errors import UserError
-from calibnb.params import HUB
-from calibnb.sources import TABLE, Source
+from calibnb.sources import TABLE, Source, place, requirement
 
 # The forward argument for the keys and values of earlier tokens was renamed within transformers 5.
 CACHE_ARGUMENT = "cache" if "cache" in inspect.signature(LlamaModel.forward).parameters else "past_key_values"
@@ -94,29 +93,22 @@ _FIXED_CLOCK = (
 
 
 def slug(name: str) -> str:
-    """The name of a model as part of a path: normalised, without a leading slash.
-
-    Raises UserError for a name with `..`, which would leave the folder it is put in.
-    """
-    if ".." in name.split("/") or not name.strip("/. "):
-        raise UserError(f"models: {name!r} cannot be part of a path; allowed: no '..' and not empty")
-    return posixpath.normpath(name).lstrip("/")
+    """The name of a model as part of a path, without what leads to it. Raises UserError as `resolve` does."""
+    resolve(name)
+    return place(name)
 
 
 def resolve(name: str) -> Source:
-    """The source that `name` stands for: an entry of `TABLE`, a folder (absolute or from ./), or a hub id."""
-    slug(name)
+    """The source that `name` stands for: an entry of `TABLE`, a folder (absolute or from ./), or a hub id.
+
+    Raises UserError for anything else, and for a name that `sources.requirement` refuses.
+    """
+    needed = requirement(name)
+    if needed is not None:
+        raise UserError(f"models: must be {needed}, got {shown(name)}")
     if name in TABLE:
         return TABLE[name]
-    if name.startswith(("/", "./")):
-        return Source(name=name, kind="folder")
-    if HUB.fullmatch(name):
-        return Source(name=name, kind="hub")
-    known = ", ".join(TABLE)
-    raise UserError(
-        f"models: unknown model {name!r}; allowed: {known}, "
-        "a hub id org/name, or a folder (absolute or from ./)"
-    )
+    return Source(name=name, kind="folder" if name.startswith(("/", "./")) else "hub")
 
 
 # ------------------------------------------------------------------------------------------ the model's card

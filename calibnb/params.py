@@ -11,7 +11,6 @@ params.yaml explains each key where it stands.
 from __future__ import annotations
 
 import math
-import posixpath
 import re
 import string
 import sys
@@ -35,7 +34,8 @@ from calibnb import categories, laws, specs
 from calibnb.blocks import MAX_GRID, Block, FamilyGrid, SpaceParams, refusal, shown
 from calibnb.errors import UserError
 from calibnb.families import FAMILIES, ParameterError
-from calibnb.sources import TABLE
+from calibnb.sources import HUB, TABLE, requirement
+from calibnb.sources import place as place_of
 
 # Variants that nothing is trained for: the model as it comes, and at a fitted temperature.
 UNTRAINED = ("base", "temperature")
@@ -52,23 +52,20 @@ def _unique(raw: Any) -> Any:
     return tuple(raw)
 
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-HUB = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
 HUB_SPLIT = re.compile(rf"({HUB.pattern}):(?:([\w.+-]+):)?(\w+(?:\.\w+)*)")  # org/name:split, org/name:config:split
 
 
 def _model_name(raw: Any) -> Any:
-    ok = isinstance(raw, str) and (raw in TABLE or HUB.fullmatch(raw) or raw.startswith(("./", "/")))
-    if not ok or ".." in raw.split("/") or not raw.strip("./"):
-        raise refusal(
-            f"one of {', '.join(TABLE)}, a hub id org/name, or a folder from ./ or / on without ..", raw
-        )
+    needed = requirement(raw if isinstance(raw, str) else "")
+    if needed is not None:
+        raise refusal(needed, raw)
     return raw
 
 
 def _method_name(raw: Any) -> Any:
-    text = isinstance(raw, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw) and _reads_as_text(raw)
-    if not text or raw in UNTRAINED:  # a stage gets the name on its command line, where "on" would be a truth value
+    # It is part of stage names and command lines, and files that `merge` makes of this one spell it without quotes.
+    name = isinstance(raw, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw)
+    if not name or raw in UNTRAINED or not _reads_as_text(raw):
         names = " and ".join(UNTRAINED)
         raise refusal(f'a name of lower-case letters, digits, "_" and "-" that YAML reads as text, not {names}', raw)
     return raw
@@ -381,8 +378,14 @@ class Params(Block):
 # ------------------------------------------------------------------------------------------ reading a file
 
 
+TEXT = "tag:yaml.org,2002:str"
+
+
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 5e-4 as a number, as YAML 1.2 (and DVC) does, and refuses a key given twice."""
+    """SafeLoader that reads 5e-4 as a number, as YAML 1.2 (and DVC) does.
+
+    It refuses a key that is given twice, and integers that the two versions of YAML read differently.
+    """
 
 
 _Loader.add_implicit_resolver(
@@ -397,7 +400,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     for key, _ in node.value:
         if key.tag == "tag:yaml.org,2002:merge":
             continue
-        if key.tag != "tag:yaml.org,2002:str":
+        if key.tag != TEXT:
             raise yaml.constructor.ConstructorError(problem="a key is not text", problem_mark=key.start_mark)
         if key.value in seen:
             problem = f"key {key.value} is given twice"
@@ -425,6 +428,22 @@ def decode(text: str, where: str) -> Any:
     except (ValueError, LookupError, ArithmeticError, AttributeError) as error:
         reason = " ".join(str(error).split())[:80]
         raise UserError(f"{where}: must be YAML: a value cannot be read ({reason})") from None
+
+
+def _reads_as_text(word: str) -> bool:
+    node = yaml.compose(word, _Loader)
+    return node is not None and node.tag == TEXT
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """An integer, unless YAML 1.1 and 1.2 differ in it: DVC's reading is what stages get on their command lines."""
+    if re.match(r"[-+]?0[_0-7]|.*:", node.value):  # octal or decimal; base 60 or text
+        problem = f"{node.value} is another number to DVC; write it in decimal digits, without 0 before them"
+        raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+    return loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -638,9 +657,7 @@ def _point_problems(name: str, points: Iterable[Mapping[str, float]], key: str, 
 
 
 def _method_problems(params: Params) -> Iterator[str]:
-    paths = [posixpath.normpath(model).lstrip("/") for model in params.models]
-    if len(set(paths)) < len(paths):
-        yield f"models: must be names that differ as paths, got {shown(params.models)}"
+    yield from _place_problems(params)
     known = ", ".join(params.finetune)
     for method in params.methods:
         if method not in params.finetune:
@@ -686,6 +703,28 @@ def _method_problems(params: Params) -> Iterator[str]:
         nodes, most = search.nodes_per_pass, search.max_nodes
         if nodes > most:
             yield f"{key}.open.nodes_per_pass: must be <= max_nodes = {most}, got {nodes}"
+
+
+def _place_problems(params: Params) -> Iterator[str]:
+    """Models whose files, or runs whose stages, would be the same ones."""
+    paths = [place_of(model) for model in params.models]
+    if len(set(paths)) < len(paths):
+        yield f"models: must be names that differ as paths, got {shown(params.models)}"
+    if len({path.casefold() for path in paths}) < len(paths):  # some file systems take them for one
+        yield f"models: must be names that differ by more than their case, got {shown(params.models)}"
+    kept = {"weights", "reference", *UNTRAINED, *params.methods}  # folders below a model's own
+    for outer in paths:
+        for inner in paths:
+            below = inner.removeprefix(f"{outer}/").split("/")[0]
+            if inner.startswith(f"{outer}/") and below in kept:
+                yield f"models: must be names of which none lies in the {below} of another, got {shown(params.models)}"
+    runs = [f"{model}-{method}-{seed}" for model in params.models for method in params.methods for seed in params.seeds]
+    measured = [f"{model}-{variant}" for model in params.models for variant in params.numbers]
+    for key, stages in (("methods", runs), ("numbers", measured)):
+        for stage in stages:
+            if stages.count(stage) > 1:
+                yield f"{key}: must make stages that differ when joined to models with -, got {stage} twice"
+                return
 
 
 def _overlap_problems(settings: list[specs.Spec]) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from calibnb.errors import UserError
-from calibnb.execute import execute, main, normalise, parameter_names
+from calibnb.execute import execute, main, normalise, parameter_names, read, values
 
 PARAMETERS = "model = 'nobody'  # a name\nseed: int = 0\nsizes = [1]"
 
@@ -222,3 +222,21 @@ def test_normalise_takes_out_widgets_and_joins_stdout() -> None:
         "three",
     ]
     assert executed.cells[0].outputs[0].text == "one "  # the given notebook is not changed
+
+
+@pytest.mark.parametrize("text", ["./two words #2", "./it's", "on", "1e3", "null", "[a", "a: b", "'", "", "é", '"\\n"'])
+def test_a_text_on_the_command_line_is_itself(project: Path, text: str) -> None:
+    given = [("model", text), ("seed", "7"), ("sizes", "[1, a]")]
+    assert values(read(save(project)), given) == {"model": text, "seed": 7, "sizes": [1, "a"]}
+
+
+def test_a_text_reaches_the_notebook(project: Path) -> None:
+    source = save(project, "print(model)")
+    text = "./: \"two\" 'words' #2 \\n {x} $HOME 模型"
+    assert main([str(source), str(project / "out.ipynb"), "-p", "model", text]) == 0
+    assert texts(project / "out.ipynb")[-1] == text + "\n"
+
+
+def test_a_value_that_is_not_yaml_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(save(project)), str(project / "out.ipynb"), "-p", "sizes", "[a"]) == 1
+    assert capsys.readouterr().err == "-p sizes: must be YAML, got '[a'\n"

@@ -109,12 +109,14 @@ def test_names_that_leave_their_folder(name: str) -> None:
 
 
 def test_slug() -> None:
-    assert [models.slug(n) for n in ("smollm2-135m", "org/name", "/a//b/", "./a/./b")] == [
-        "smollm2-135m",
-        "org/name",
-        "a/b",
-        "a/b",
-    ]
+    names = ("smollm2-135m", "org/name", "/a/b", "./a/b")
+    assert [models.slug(n) for n in names] == ["smollm2-135m", "org/name", "a/b", "a/b"]
+
+
+@pytest.mark.parametrize(("name", "plain"), [("/a//b/", "/a/b"), ("./a/./b", "./a/b")])
+def test_a_folder_has_one_name(name: str, plain: str) -> None:
+    with pytest.raises(UserError, match=f"must be written as {plain}, got"):
+        models.slug(name)
 
 
 # ---------------------------------------------------------------------------------------- chat format
@@ -744,7 +746,7 @@ def test_command_line(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert models.main(["fetch", str(tiny_folder), str(tmp_path / "out")]) == 0
     assert "parameters, float32" in capsys.readouterr().out
     assert models.main(["fetch", "nonsense", str(tmp_path / "no")]) == 1
-    assert capsys.readouterr().err.startswith("models: unknown model 'nonsense'; allowed: ")
+    assert capsys.readouterr().err.startswith("models: must be one of smollm2-135m, gemma3-270m, a hub id ")
 
 
 def test_no_card(tmp_path: Path) -> None:

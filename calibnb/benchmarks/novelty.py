@@ -46,8 +46,8 @@ from transformers.utils.import_utils import is_protobuf_available, is_sentencepi
 from calibnb import hub, metrics, models, records, stats
 from calibnb.errors import UserError
 from calibnb.metrics import Floats
-from calibnb.params import HUB
 from calibnb.sample import Ask
+from calibnb.sources import HUB
 
 Bools = npt.NDArray[np.bool_]
 Pair = tuple[str, str]

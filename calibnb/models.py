@@ -193,7 +193,7 @@ def _tie(model: PreTrainedModel, files: Sequence[Path], name: str) -> None:
     model.tie_weights()
 
 
-def _check_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+def _check_ids(model: PreTrainedModel, chat: ChatFormat, name: str) -> None:
     """UserError for a token of prompts or answers whose id the embedding or the head has no row for.
 
     That is any token that ordinary text may hold, and of the special ones those of a rendered turn and those that
@@ -201,14 +201,12 @@ def _check_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name:
     """
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
+    tokenizer = chat.tokenizer
     rows = min(len(embedding.weight), len(head.weight))
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     used = {id for id in tokenizer.get_vocab().values() if id not in special}
     used |= {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.pad_token_id} - {None}
-    if tokenizer.chat_template is not None:
-        template, question = tokenizer.get_chat_template(), _messages("question")
-        turn = _render(tokenizer, template, [*question, {"role": "assistant", "content": _PROBE}], False)
-        used |= {id for row in _ids(tokenizer, [_render(tokenizer, template, question, True), turn]) for id in row}
+    used |= {*chat.prompt_ids(_QUESTION), *chat.answer_ids([_PROBE])[0], chat.end_id}
     beyond = sorted(id for id in used if id >= rows)
     if beyond:
         tokens = [f"{tokenizer.convert_ids_to_tokens(id)!r} ({id})" for id in beyond]
@@ -230,7 +228,7 @@ def _card(folder: Path, source: Source, origin: str, licence: str | None, trust_
     types = {dtype for file in files for _, dtype in _tensors(file).values()}
     model = _model(folder, source.name, trust_remote_code=trust_remote_code, device_map="meta")
     _tie(model, files, source.name)
-    _check_ids(model, _tokenizer(folder, source.name, trust_remote_code), source.name)
+    _check_ids(model, chat_format(_tokenizer(folder, source.name, trust_remote_code)), source.name)
     config = model.config.get_text_config()
     return Card(
         name=source.name,
@@ -555,7 +553,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 # What transformers reads of a model's folder, beside its weights and their index, if it is there.
 _READ = (
-    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "chat_template.json",
 )  # fmt: skip
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -564,7 +562,7 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 def _check_texts(folder: Path) -> None:
     """UserError for a file that a clone without git-lfs left as a pointer, and for one that is not what its name says.
 
-    transformers reads past a broken generation_config.json in silence, and over others it stumbles with a traceback.
+    transformers stumbles over them with a traceback. Nothing here reads generation_config.json.
     """
     for file in sorted(file for pattern in _WANTED for file in folder.glob(pattern) if file.is_file()):
         with file.open("rb") as opened:
@@ -642,9 +640,6 @@ def fetch(name: str, out: Path, *, trust_remote_code: bool = False) -> Card:
         else:
             card = _from_folder(source, made, trust_remote_code)
         card.save(made / "card.json")
-        tokenizer = AutoTokenizer.from_pretrained(made, trust_remote_code=trust_remote_code)
-        tokenizer.name_or_path = name  # not the folder's, which goes by another name in a moment
-        chat_format(tokenizer)
     return card
 
 
@@ -737,6 +732,7 @@ def _configuration(folder: Path, name: str, trust_remote_code: bool) -> PreTrain
 def _tokenizer(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     with _transformers(folder, name, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    tokenizer.name_or_path = name  # for errors: the folder may be a temporary one
     return tokenizer
 
 

@@ -430,11 +430,6 @@ def decode(text: str, where: str) -> Any:
         raise UserError(f"{where}: must be YAML: a value cannot be read ({reason})") from None
 
 
-def _reads_as_text(word: str) -> bool:
-    node = yaml.compose(word, _Loader)
-    return node is not None and node.tag == TEXT
-
-
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     """An integer, unless YAML 1.1 and 1.2 differ in it: DVC's reading is what stages get on their command lines."""
     if re.match(r"[-+]?0[_0-7]|.*:", node.value):  # octal or decimal; base 60 or text

@@ -239,7 +239,6 @@ TEXTS = (
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
-    "generation_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",

@@ -641,12 +641,12 @@ def test_a_failed_fetch_leaves_what_was_there(tiny_folder: Path, tmp_path: Path)
     assert contents(out) == before and [p.name for p in out.parent.iterdir()] == ["weights"]
 
 
-def test_gpt_oss_without_template_gets_one(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_gpt_oss_without_template_gets_one(tmp_path: Path) -> None:
     tokenizer = digit_chat_tokenizer()
     tokenizer.chat_template = None
     tokenizer.add_tokens(re.findall(r"<\|\w+\|>", models.GPT_OSS_TEMPLATE), special_tokens=True)
     for architecture in ("gpt_oss", "llama"):
-        tiny_model(architecture, len(digit_tokenizer)).save_pretrained(tmp_path / architecture)
+        tiny_model(architecture, len(tokenizer)).save_pretrained(tmp_path / architecture)
         tokenizer.save_pretrained(tmp_path / architecture)
     models.fetch(str(tmp_path / "gpt_oss"), tmp_path / "out" / "gpt_oss")
     assert models.load(tmp_path / "out" / "gpt_oss")[1].chat_template == models.GPT_OSS_TEMPLATE

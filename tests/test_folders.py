@@ -516,10 +516,3 @@ def test_rows_may_be_left_over_and_unused_special_tokens_lie_beyond(tmp_path: Pa
     unused = [AddedToken(f"<image{i}>", special=True) for i in range(30)]
     models.fetch(str(with_tokens(tmp_path / "in", *unused, rows=rows)), tmp_path / "out")
     assert set(models.load(tmp_path / "out")[1].get_vocab()) > {*SPECIAL, "<image29>"}
-
-
-def test_a_tokenizer_without_a_template_is_looked_at_too(tmp_path: Path) -> None:
-    folder = with_tokens(tmp_path / "in", rows=90)
-    (folder / "chat_template.jinja").unlink()
-    with pytest.raises(UserError, match=r"and 6 more, but the weights have rows for ids below 90"):
-        models.fetch(str(folder), tmp_path / "out")

@@ -25,11 +25,14 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.helpers import disable_input_dtype_casting
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from tqdm.auto import tqdm
-from transformers import get_cosine_schedule_with_warmup
+from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
+from transformers.pytorch_utils import Conv1D
 
 from calibnb import laws, models, specs
 from calibnb.blocks import FamilyGrid
@@ -40,9 +43,8 @@ from calibnb.specs import Spec
 from calibnb.tree import Body, Rows, head_logits, pack, segment, shared_prefix
 from calibnb.trie import Ints, Objective, Trie, ancestors_of, build, draw, objective
 
-ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
-ALL_LINEAR = [*ATTENTION, "gate_proj", "up_proj", "down_proj"]
-TOWERS = r".*(vision|audio).*"
+TOWERS = re.compile(r"vision|visual|image|audio|speech")
+ATTENTION = re.compile(r"(attn|attention)[^.]*\.")  # a module of that name above the layer
 ROW_TOKENS = 256  # short rows: attention is quadratic in them, and first-fit packing leaves little padding
 
 
@@ -463,20 +465,46 @@ class Trained:
     unpacked_tokens: int
 
 
-def with_adapter(model: nn.Module, method: FinetuneParams) -> PeftModel:
-    """Put a fresh float32 low-rank adapter on attention or on all linear layers of the decoder.
+def linear_layers(model: PreTrainedModel) -> tuple[list[str], list[str]]:
+    """Names of all that multiplies hidden states by a matrix in the decoder: layers, and matrices of other modules.
 
+    The matrices are the stacked weights of experts and the weights of routers, which are no layers of their own.
+    Left out are the head, embeddings, and the towers of multimodal models, which see no number.
+    """
+    inside = set(model.get_decoder().modules()) - {model.get_output_embeddings()}
+    layers: list[str] = []
+    matrices: list[str] = []
+    for name, part in model.named_modules():
+        if part not in inside or TOWERS.search(name):
+            continue
+        if isinstance(part, (nn.Linear, Conv1D)):
+            layers.append(name)
+        elif not isinstance(part, (nn.Embedding, _ConvNd)) and "Norm" not in type(part).__name__:
+            own = part.named_parameters(recurse=False)
+            matrices += [f"{name}.{key}" for key, p in own if p.ndim >= 2 and not key.endswith("bias")]
+    return layers, matrices
+
+
+def with_adapter(model: PreTrainedModel, method: FinetuneParams) -> PeftModel:
+    """Put a fresh float32 low-rank adapter on all linear layers of the decoder, or on those inside its attention.
+
+    Experts are adapted each by itself; their dense updates exist during a step, so they take memory like the weights.
     Never on embeddings or head: tied weights stay tied, the loss kernel may take the head as frozen, and every
     engine that scores with the adapter agrees (vllm-project/vllm#51594).
 
     Raises:
-        UserError: the model's attention has other layers than are adapted here.
+        UserError: there is nothing to adapt, something that peft cannot, or dropout where there are experts.
     """
-    layers = {name.rpartition(".")[2] for name, part in model.named_modules() if isinstance(part, nn.Linear)}
-    if missing := [name for name in ATTENTION if name not in layers]:
+    layers, matrices = linear_layers(model)
+    if method.lora.targets == "attention":
+        layers, matrices = ([n for n in names if ATTENTION.search(n)] for names in (layers, matrices))
+    kind = model.config.model_type
+    if not layers:
+        raise UserError(f"lora.targets: {kind} has no linear layers for {method.lora.targets}; allowed: other models")
+    if matrices and method.lora.dropout:
         raise UserError(
-            f"lora.targets: the model has no linear layers named {', '.join(missing)}; allowed: models whose attention "
-            f"has {', '.join(ATTENTION)}"
+            f"lora.dropout: must be 0 for {kind}, whose {matrices[0]} is no layer that could drop its input, "
+            f"got {method.lora.dropout}"
         )
     config = LoraConfig(
         r=method.lora.rank,
@@ -484,11 +512,35 @@ def with_adapter(model: nn.Module, method: FinetuneParams) -> PeftModel:
         lora_dropout=method.lora.dropout,
         bias="none",
         task_type="CAUSAL_LM",
-        target_modules=ATTENTION if method.lora.targets == "attention" else ALL_LINEAR,
-        # Multimodal checkpoints: the towers see no number.
-        exclude_modules=TOWERS if any(re.fullmatch(TOWERS, n) for n, _ in model.named_modules()) else None,
+        target_modules=layers,
+        target_parameters=matrices or None,
+        fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in layers),
     )
-    return get_peft_model(model, config)
+    # peft renames targets, and what it reads back, of architectures whose experts were layers in older transformers.
+    try:
+        made = get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"lora.targets: peft cannot put an adapter on {kind}: {error}") from error
+    read: Any = set_peft_model_state_dict(made, get_peft_model_state_dict(made, save_embedding_layers=False))
+    lost = {name for name in read.missing_keys if made.base_model.prefix in name}
+    has = _adapted(made)
+    if missing := [name for name in (*layers, *matrices) if name not in has] or sorted(lost):
+        raise UserError(
+            f"lora.targets: peft cannot adapt {missing[0]} of {kind} and read it back, nor {len(missing) - 1} others, "
+            f"got {method.lora.targets}; allowed: other targets or models"
+        )
+    return made
+
+
+def _adapted(model: PeftModel) -> set[str]:
+    """Names, as in :func:`linear_layers`, of what has an adapter."""
+    found = set()
+    for name, part in model.get_base_model().named_modules():
+        if isinstance(part, LoraLayer):
+            # Several matrices of one module are wrapped one around the other.
+            bare = name.replace(".base_layer", "")
+            found.add(f"{bare}.{part.parameter_name}" if isinstance(part, ParamWrapper) else bare)
+    return found
 
 
 def _trainable(model: nn.Module) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from accelerate.state import AcceleratorState
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb import finetune, laws, models, params, specs
 from calibnb.errors import UserError
@@ -205,7 +205,8 @@ def test_training_lowers_the_validation_loss_and_leaves_a_clean_adapter(
     assert str(tmp_path) not in (tmp_path / "out" / "adapter_config.json").read_text()
     assert not (tmp_path / "scratch").exists()
     saved = load_file(tmp_path / "out" / "adapter_model.safetensors")
-    assert {n.rsplit(".lora_", 1)[0].rsplit(".", 1)[-1] for n in saved} == set(finetune.ALL_LINEAR)
+    layers = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert {n.rsplit(".lora_", 1)[0].rsplit(".", 1)[-1] for n in saved} == layers
     assert sum(p.numel() for p in saved.values()) == run.trainable
     assert 0 < run.tokens < run.unpacked_tokens
 
@@ -289,17 +290,6 @@ def test_adapters_never_touch_embeddings_head_or_other_towers() -> None:
     assert touched
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
     assert not [n for n in touched if "embed" in n or "lm_head" in n]
-
-
-def test_a_model_with_other_layers_is_one_line() -> None:
-    fused = Phi3ForCausalLM(
-        Phi3Config(
-            vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-            num_key_value_heads=2, pad_token_id=0,
-        )
-    )  # fmt: skip
-    with pytest.raises(UserError, match=r"^lora.targets: the model has no linear layers named q_proj, k_proj, v_proj;"):
-        finetune.with_adapter(fused, method())
 
 
 # ----------------------------------------------------------------------------------------------- with ordinary examples

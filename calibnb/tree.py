@@ -261,12 +261,17 @@ class Body:
             )
             tree = self.forward(token, position, visible, key_position, cache)
         expected = last[0][:, len(prefix) :].float()
-        apart = torch.linalg.norm(tree.view_as(expected).float() - expected, dim=-1)
         of_head = head_logits((WIDE * last[0]).to(self.dtype), self.head32, self.head.bias)
+
+        def relative(found: Tensor, own: Tensor) -> Tensor:
+            """Along the last dimension; 0 where both are 0."""
+            apart: Tensor = torch.linalg.norm(found - own, dim=-1)
+            return apart / torch.linalg.norm(own, dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
+
         return (
             # Of a token in the middle: where rounding sends a token to other experts, that token alone is far off.
-            float((apart / torch.linalg.norm(expected, dim=-1)).median(dim=-1).values.max()),
-            float(torch.linalg.norm(of_head - logits) / torch.linalg.norm(logits)),
+            float(relative(tree.view_as(expected).float(), expected).median(dim=-1).values.max()),
+            float(relative(of_head, logits).max()),
         )
 
     @property

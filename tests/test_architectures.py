@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.utils import logging
+from zoo import TINY, body_of, made
 
 from calibnb.errors import UserError
 from calibnb.tree import Body
@@ -20,7 +20,6 @@ LENGTH = 40  # of the texts, five windows
 SHARED = 12  # of the tokens of two texts
 # With a window, and with none, where a switch of the configuration also says so.
 WINDOWS = pytest.mark.parametrize("window", [zoo.WINDOW, None], ids=["window", "none"])
-TINY = [t for t in zoo.TYPES if t not in zoo.NOT_TINY]
 # Families of chat models that were measured wrongly beyond their windows, or are simply much used.
 MEASURED = (
     "ernie4_5", "gemma3", "gemma3_text", "gemma4", "glm4", "gpt_oss", "granite_swa", "llama", "ministral", "mistral",
@@ -34,20 +33,6 @@ def quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     yield
     logging.set_verbosity(level)
-
-
-@cache
-def made(model_type: str, window: int | None) -> PreTrainedModel:
-    return zoo.tiny(model_type, window)
-
-
-@cache
-def body_of(model_type: str, window: int | None) -> Body | str:
-    """The body of a tiny model, or the line that refuses it."""
-    try:
-        return Body(made(model_type, window))
-    except UserError as error:
-        return str(error)
 
 
 def texts() -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import cycle, islice
 from typing import Any
 
@@ -9,6 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from calibnb.errors import UserError
+from calibnb.tree import Body
 
 TYPES = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 VOCABULARY = 64
@@ -31,6 +35,7 @@ NOT_TINY = {
     "zamba": "layers tied by number",
     "zamba2": "sizes that depend on each other",
 }
+TINY = [t for t in TYPES if t not in NOT_TINY]
 
 # What configurations call their sizes.
 SIZES: dict[str, int | float] = (
@@ -116,3 +121,18 @@ def tiny(model_type: str, window: int | None = WINDOW, **more: Any) -> PreTraine
     model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation, dtype=torch.float32)
     torch.set_rng_state(state)
     return model.eval()
+
+
+@cache
+def made(model_type: str, window: int | None) -> PreTrainedModel:
+    """As `tiny`, made once; not to be changed."""
+    return tiny(model_type, window)
+
+
+@cache
+def body_of(model_type: str, window: int | None) -> Body | str:
+    """The body of a tiny model, or the line that refuses it."""
+    try:
+        return Body(made(model_type, window))
+    except UserError as error:
+        return str(error)

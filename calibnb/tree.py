@@ -265,8 +265,9 @@ class Body:
 
         def relative(found: Tensor, own: Tensor) -> Tensor:
             """Along the last dimension; 0 where both are 0."""
-            apart: Tensor = torch.linalg.norm(found - own, dim=-1)
-            return apart / torch.linalg.norm(own, dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
+            size = torch.linalg.norm(own, dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
+            apart: Tensor = torch.linalg.norm(found - own, dim=-1) / size
+            return apart
 
         return (
             # Of a token in the middle: where rounding sends a token to other experts, that token alone is far off.

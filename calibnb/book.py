@@ -26,7 +26,7 @@ import yaml
 from bs4 import BeautifulSoup
 
 from calibnb import params
-from calibnb.errors import UserError
+from calibnb.errors import UserError, room
 from calibnb.models import slug
 from calibnb.params import Params
 
@@ -221,8 +221,9 @@ def main() -> int:
         study = params.load()
         for path in (source, fresh):
             shutil.rmtree(path, ignore_errors=True)
-        assemble(book, book / "executed", study, source)
-        build(source, fresh)
+        with room(source):
+            assemble(book, book / "executed", study, source)
+            build(source, fresh)
         found = list(problems(fresh))
         if found:
             print(*found, sep="\n", file=sys.stderr)

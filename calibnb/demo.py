@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from calibnb import params, pipeline
-from calibnb.errors import UserError
+from calibnb.errors import UserError, room
 
 # What the pipeline makes in the folder, kept from one run to the next.
 MADE = {".checked", ".dvc", ".scratch", "dvc.lock", "models", "variants", "results"}
@@ -92,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--prepare", action="store_true", help="only bring the folder up to date")
     given = parser.parse_args(arguments)
     try:
-        prepare(Path(), given.profile, given.folder)
+        with room(given.folder):
+            prepare(Path(), given.profile, given.folder)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

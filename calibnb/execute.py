@@ -40,7 +40,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from calibnb import params
 from calibnb.blocks import shown
-from calibnb.errors import UserError
+from calibnb.errors import UserError, full_disk, room
 
 INJECTED = "injected-parameters"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -50,7 +50,7 @@ TEXTS = ("text/plain", "text/html", "text/markdown", "text/latex")
 def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
     """Run `notebook` with `parameters` and write the normalised executed copy to `out`.
 
-    Raises `UserError` if the notebook is missing, does not declare a parameter, or a cell raises one;
+    Raises `UserError` if the notebook is missing, does not declare a parameter, a cell raises one or meets a full disk;
     `papermill.exceptions.PapermillExecutionError` if a cell raises anything else.
     """
     declared = parameter_names(read(notebook))
@@ -59,7 +59,8 @@ def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
             known = ", ".join(sorted(declared)) or "none"
             raise UserError(f"{notebook}: its parameters cell has no {name!r}; it declares: {known}")
 
-    with tempfile.TemporaryDirectory(prefix="calibnb-") as folder, own_kernel(Path(folder)):
+    temporary = tempfile.TemporaryDirectory(prefix="calibnb-")
+    with room(Path(temporary.name)), temporary as folder, own_kernel(Path(folder)):
         try:
             executed = papermill.execute_notebook(
                 str(notebook),
@@ -75,6 +76,10 @@ def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
         except PapermillExecutionError as error:
             if error.ename == UserError.__name__:
                 raise UserError(error.evalue) from None
+            said = OSError(error.evalue)
+            if full_disk(said):
+                with room(out):
+                    raise said from error
             raise
         except DeadKernelError:
             raise UserError(f"{notebook}: the kernel died while running (is there enough memory?)") from None
@@ -237,7 +242,8 @@ def write(notebook: NotebookNode, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        nbformat.write(notebook, temporary)
+        with room(out):
+            nbformat.write(notebook, temporary)
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ from transformers.pytorch_utils import Conv1D
 
 from calibnb import laws, models, specs
 from calibnb.blocks import FamilyGrid
-from calibnb.errors import UserError
+from calibnb.errors import UserError, room
 from calibnb.mixture import Turn
 from calibnb.params import FinetuneParams, PromptParams
 from calibnb.specs import Spec
@@ -366,7 +366,7 @@ class Checkpoint:
     """A run on disk, so that a killed one resumes.
 
     Attributes:
-        path: the file; it appears at once or not at all.
+        path: the file; it appears at once or not at all, and what a full disk cut off is removed.
         run: identifies the run: a checkpoint of other settings, prompts or weights is left aside, not continued.
         parameters: the trained parameters by name; they, ``optimizer`` and ``scheduler`` are saved and set.
     """
@@ -393,17 +393,29 @@ class Checkpoint:
     def save(self, progress: Progress) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_suffix(".new")
-        torch.save(
-            {
-                "run": self.run,
-                "adapter": {n: p.detach() for n, p in self.parameters.items()},
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
-                **vars(progress),
-            },
-            new,
-        )
-        new.replace(self.path)
+        state = {
+            "run": self.run,
+            "adapter": {n: p.detach() for n, p in self.parameters.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            **vars(progress),
+        }
+        try:
+            # Given a path, torch writes by itself and does not say why it could not.
+            with room(self.path, _tensor_bytes(state)), new.open("wb") as file:
+                torch.save(state, file)
+            new.replace(self.path)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def _tensor_bytes(state: Any) -> int:
+    """Bytes of all tensors in nested dictionaries and lists."""
+    if isinstance(state, Tensor):
+        return state.nbytes
+    if isinstance(state, dict):
+        return sum(map(_tensor_bytes, state.values()))
+    return sum(map(_tensor_bytes, state)) if isinstance(state, list | tuple) else 0
 
 
 def _parts_of_steps(
@@ -713,11 +725,14 @@ def save_adapter(model: PeftModel, out: Path) -> None:
     """Write ``adapter_model.safetensors`` and ``adapter_config.json``, the folder appearing at once."""
     temporary = out.with_name(out.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(str(temporary), save_embedding_layers=False)
-    (temporary / "README.md").unlink(missing_ok=True)  # peft's blank model card
-    config = json.loads((temporary / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = None  # a path of this machine
-    (temporary / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    shutil.rmtree(out, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary.replace(out)
+    try:
+        with room(out, _tensor_bytes(_trainable(model))):
+            model.save_pretrained(str(temporary), save_embedding_layers=False)
+            (temporary / "README.md").unlink(missing_ok=True)  # peft's blank model card
+            config = json.loads((temporary / "adapter_config.json").read_text())
+            config["base_model_name_or_path"] = None  # a path of this machine
+            (temporary / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        shutil.rmtree(out, ignore_errors=True)
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

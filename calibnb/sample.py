@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import DynamicCache
 
+from calibnb.errors import room
 from calibnb.models import ChatFormat
 from calibnb.tree import Body
 
@@ -225,7 +226,8 @@ class Journal:
         for line in whole.splitlines():
             entry = json.loads(line)
             self.known[entry["key"]] = entry["answers"]
-        path.write_bytes(whole + b"\n" if whole else b"")
+        with room(path), path.open("ab") as file:
+            file.truncate(len(whole) + 1 if whole else 0)  # nothing is written anew that a full disk could lose
 
     def key(self, ids: Sequence[int], first: int, draws: int, max_new_tokens: int, ended: bool) -> str:
         """What identifies some of the answers to a prompt."""
@@ -234,8 +236,9 @@ class Journal:
 
     def add(self, key: str, answers: list[str]) -> None:
         self.known[key] = answers
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "answers": answers}) + "\n")
+        line = json.dumps({"key": key, "answers": answers}) + "\n"
+        with room(self.path, len(line)), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
 
 
 @dataclass(frozen=True)

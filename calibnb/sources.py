@@ -83,8 +83,9 @@ HUB = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
 
 # A model's name becomes text between single quotes of a shell, part of a DVC stage's name, of paths and of a page's
 # address, and text between backquotes on a page. Everything goes through but: the quotes; what DVC splits the name of
-# a stage at; what shells (fish) and DVC read as an escape or another slash; what pages take for TeX.
-REFUSED = "'`@\\$"
+# a stage at; what shells (fish) and DVC read as an escape or another slash; what pages take for TeX; what ends an
+# address, which the pages' links to their own sources do not quote.
+REFUSED = "'`@\\$\"#?%&<>"
 # Parts of a path that DVC, git or Sphinx pass over, wherever they stand; .dvcignore and .gitignore name some of them.
 PASSED_OVER = (
     *(".dvc", ".git", ".hg", "_sources"),

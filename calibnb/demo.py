@@ -23,7 +23,7 @@ from calibnb import params, pipeline
 from calibnb.errors import UserError, room
 
 # What the pipeline makes in the folder, kept from one run to the next.
-MADE = {".checked", ".dvc", ".scratch", "dvc.lock", "models", "variants", "results"}
+MADE = {".checked", ".code", ".dvc", ".scratch", "dvc.lock", "models", "variants", "results"}
 MADE_BOOK = {"executed", "_build"}
 # What of the project is not copied: its own results and the state of its DVC.
 LEFT = (".dvc/", "dvc.lock", "results/")

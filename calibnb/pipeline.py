@@ -24,6 +24,9 @@ import torch
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from calibnb import dependence
+from calibnb.errors import UserError
+
 
 def behind(needs: Mapping[str, Iterable[str]], stages: Iterable[str]) -> set[str]:
     """Of a graph stage -> stages that it needs: `stages` and all that need them, directly or not."""
@@ -83,10 +86,14 @@ def run_all(needs: Mapping[str, Iterable[str]], run: Callable[[str], bool], jobs
 def changed_stages(folder: Path, targets: Sequence[str] = ()) -> dict[str, set[str]]:
     """The part of the pipeline in `folder` that may have to run, as :func:`pending` gives it."""
     # DVC names stages as they are seen from the working directory.
-    with contextlib.chdir(folder), Repo() as repo:
-        graph = repo.index.graph
-        needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in graph}
-        return pending(needs, repo.status(), targets)
+    with contextlib.chdir(folder):
+        dependence.write(dependence.of_stages(Path()), dependence.FOLDER)
+        with Repo() as repo:
+            graph = repo.index.graph
+            needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in graph}
+            # What always runs has just run: behind it is only what its files have changed.
+            changed = set(repo.status()) - {stage.addressing for stage in graph if stage.always_changed}
+    return pending(needs, changed, targets)
 
 
 def run_stage(stage: str, folder: Path, threads: int) -> bool:
@@ -118,8 +125,8 @@ def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
         threads = max(1, torch.get_num_threads() // jobs)
         try:
             needs = changed_stages(folder, targets)
-        except DvcException as error:
-            print(f"dvc: {error}", file=sys.stderr)
+        except (DvcException, UserError) as error:
+            print(f"dvc: {error}" if isinstance(error, DvcException) else error, file=sys.stderr)
             return 1
         failed = run_all(needs, lambda stage: run_stage(stage, folder, threads), jobs)
         if failed:

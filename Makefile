@@ -20,11 +20,11 @@ help:  ## this list
 install: .venv/installed  ## put the environment in .venv (the other targets do this by themselves)
 
 book: .venv/installed  ## the whole study: install, run what has changed, build book/_build/html/index.html
-	@python -m calibnb.params check
+	@python -m calibnb.pipeline.params check
 	@python -m calibnb.pipeline $(if $(JOBS),--jobs $(JOBS))
 
 demo: .venv/installed  ## the same pipeline and book on fewer settings and steps, in .demo/ (about ten minutes)
-	@python -m calibnb.demo
+	@python -m calibnb.pipeline.profiles
 
 test: .venv/installed  ## the tests
 	@python -m pytest
@@ -46,7 +46,7 @@ bench: .venv/installed  ## measure speed: exact against sampled, packed against 
 
 reference: .venv/installed  ## make results/reference anew: hours of training, measured on the way
 	@dvc repro weights
-	@python -m calibnb.reference
+	@python -m calibnb.pipeline.reference
 
 clean:  ## remove what can be made again at once: the demo, built pages, caches of tools
 	rm -rf .demo book/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

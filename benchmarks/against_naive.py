@@ -13,16 +13,17 @@ import numpy as np
 import torch
 from common import Bench, load, parser, seconds
 
-from calibnb import finetune, laws
-from calibnb.answers import open_law
-from calibnb.benchmarks.structured import Target, closed_measures, measures_of_open_law
-from calibnb.specs import Spec
-from calibnb.tree import answer_log_probabilities
-from calibnb.trie import build
+from calibnb.benchmarks.structured.measures import Target, closed_measures, measures_of_open_law
+from calibnb.laws import canonical
+from calibnb.laws.specs import Spec
+from calibnb.training import adapters, objective, packing
+from calibnb.trees.attention import answer_log_probabilities
+from calibnb.trees.number_search import open_law
+from calibnb.trees.trie import build
 
 
 def exact(bench: Bench, spec: Spec) -> dict[str, float]:
-    law = laws.of_spec(spec, bench.params.structured.space)
+    law = canonical.of_spec(spec, bench.params.structured.space)
     ids = bench.prompt(spec)
     trie = build(bench.chat.answer_ids(law.strings), law.probabilities, bench.chat.end_id)
     search = bench.params.structured.open
@@ -50,7 +51,7 @@ def naive_evaluation(bench: Bench, spec: Spec, draws: int = 1000, batch: int = 1
         texts += [bench.tokenizer.decode(r) for r in rows]
     measured = Target.of(spec).of_draws(texts)
     # four sampled paths for the KL, a forward pass and a Python loop over prefixes each
-    law = laws.of_spec(spec, bench.params.structured.space)
+    law = canonical.of_spec(spec, bench.params.structured.space)
     answers = bench.chat.answer_ids(law.strings)
     trie = build(answers, law.probabilities, bench.chat.end_id)
     rng = np.random.default_rng(11)
@@ -69,13 +70,13 @@ def naive_evaluation(bench: Bench, spec: Spec, draws: int = 1000, batch: int = 1
     return measured | {"kl_paths": float(np.mean(kls))}
 
 
-def packed_step(bench: Bench, loss: finetune.TrieLoss, examples: list[finetune.Example]) -> None:
+def packed_step(bench: Bench, loss: objective.TrieLoss, examples: list[packing.Example]) -> None:
     with torch.autocast(bench.device.type, torch.bfloat16, enabled=bench.dtype == torch.bfloat16):
-        loss(finetune.batch(examples, bench.device)).backward()
+        loss(packing.batch(examples, bench.device)).backward()
 
 
 def naive_step(
-    bench: Bench, model: torch.nn.Module, examples: list[finetune.Example], draws: int, batch: int = 16
+    bench: Bench, model: torch.nn.Module, examples: list[packing.Example], draws: int, batch: int = 16
 ) -> None:
     """Each completion a row; targets formed prefix by prefix; padded batches of 16 rows."""
     rng = np.random.default_rng(11)
@@ -135,10 +136,10 @@ def main() -> None:
     print(f"  geometric mean of the ratios: {np.exp(np.mean(np.log(ratios))):.1f}\n")
 
     method = bench.params.finetune["soft"]
-    model = finetune.with_adapter(load(args.weights, None).model, method)
+    model = adapters.with_adapter(load(args.weights, None).model, method)
     model.train()
     examples = bench.examples("soft", method.prompts_per_step)
-    loss = finetune.TrieLoss(model)
+    loss = objective.TrieLoss(model)
     ours = seconds(lambda: packed_step(bench, loss, examples))
     naive = seconds(lambda: naive_step(bench, model, examples, method.draws_per_prompt), repeats=1)
     print(f"training, one step of {len(examples)} prompts with {method.draws_per_prompt} draws each, soft targets")

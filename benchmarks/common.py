@@ -11,19 +11,22 @@ from pathlib import Path
 
 import torch
 
-from calibnb import finetune, models, params, specs
-from calibnb.answers import NumberTokens, number_tokens
 from calibnb.errors import UserError
-from calibnb.specs import Spec
-from calibnb.tree import Body
+from calibnb.laws import specs
+from calibnb.laws.specs import Spec
+from calibnb.models import chatformat, loading
+from calibnb.pipeline import params as pipeline_params
+from calibnb.training import curriculum, packing
+from calibnb.trees.attention import Body
+from calibnb.trees.number_search import NumberTokens, number_tokens
 
 
 @dataclass
 class Bench:
-    params: params.Params
+    params: pipeline_params.Params
     model: torch.nn.Module
     tokenizer: object
-    chat: models.ChatFormat
+    chat: chatformat.ChatFormat
     body: Body
     numbers: NumberTokens
     settings: list[Spec]
@@ -33,11 +36,13 @@ class Bench:
     def prompt(self, spec: Spec) -> list[int]:
         return self.chat.prompt_ids(specs.prompt(spec, self.params.prompt.template, self.params.prompt.parameter_names))
 
-    def examples(self, method: str, count: int) -> list[finetune.Example]:
+    def examples(self, method: str, count: int) -> list[packing.Example]:
         p = self.params
         train = [s for s in self.settings if s.split == "train"]
-        order = finetune.prompts_of_run(train, [], p.families, p.finetune[method], p.data.significant_digits, seed=11)
-        made = finetune.make_examples(order, p.finetune[method], p.prompt, self.chat, 11, p.finetune[method].estimator)
+        order = curriculum.prompts_of_run(train, [], p.families, p.finetune[method], p.data.significant_digits, seed=11)
+        made = curriculum.make_examples(
+            order, p.finetune[method], p.prompt, self.chat, 11, p.finetune[method].estimator
+        )
         return list(islice(made, count))
 
 
@@ -50,15 +55,15 @@ def parser(text: str) -> argparse.ArgumentParser:
 
 def load(weights: Path, adapter: Path | None) -> Bench:
     torch.manual_seed(11)
-    p = params.load("params.yaml")
-    device = models.pick_device(p.compute.device)
-    dtype = models.pick_dtype(p.compute.dtype, device)
+    p = pipeline_params.load("params.yaml")
+    device = loading.pick_device(p.compute.device)
+    dtype = loading.pick_dtype(p.compute.dtype, device)
     try:
-        model, tokenizer = models.load(weights, adapter=adapter, device=device, dtype=dtype)
+        model, tokenizer = loading.load(weights, adapter=adapter, device=device, dtype=dtype)
     except UserError as error:
         raise SystemExit(f"{error}; `make bench` makes both first") from None
     settings = specs.build(p.families, p.data.validation_share, p.data.significant_digits)
-    chat = models.chat_format(tokenizer)
+    chat = chatformat.chat_format(tokenizer)
     numbers = number_tokens(tokenizer.get_vocab())
     return Bench(p, model, tokenizer, chat, Body(model), numbers, settings, device, dtype)
 

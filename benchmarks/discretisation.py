@@ -12,10 +12,10 @@ import time
 
 from common import load, parser
 
-from calibnb import laws
-from calibnb.blocks import SpaceParams
-from calibnb.tree import answer_log_probabilities
-from calibnb.trie import build
+from calibnb.laws import canonical
+from calibnb.laws.params import SpaceParams
+from calibnb.trees.attention import answer_log_probabilities
+from calibnb.trees.trie import build
 
 BINS = (1001, 2048, 4096, 8192, 16384)
 
@@ -25,7 +25,7 @@ def measure(args: object, bins: int) -> None:
     spec = next(s for s in bench.settings if s.family == "gaussian" and s.selected)
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    law = laws.of_spec(spec, SpaceParams(discretisation="thin", num_decimals=5, max_bins=bins))
+    law = canonical.of_spec(spec, SpaceParams(discretisation="thin", num_decimals=5, max_bins=bins))
     trie = build(bench.chat.answer_ids(law.strings), law.probabilities, bench.chat.end_id)
     built = time.perf_counter()
     answer_log_probabilities(bench.body, bench.prompt(spec), trie)

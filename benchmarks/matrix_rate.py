@@ -12,9 +12,11 @@ import torch
 from against_naive import packed_step
 from common import load, parser, seconds
 
-from calibnb import finetune, laws
-from calibnb.tree import answer_log_probabilities
-from calibnb.trie import build
+from calibnb.laws import canonical
+from calibnb.training import adapters as training_adapters
+from calibnb.training import objective, packing
+from calibnb.trees.attention import answer_log_probabilities
+from calibnb.trees.trie import build
 
 
 def matrix_rate(dtype: torch.dtype, device: torch.device) -> float:
@@ -35,7 +37,7 @@ def main() -> None:
     head_weights = bench.body.head.weight.numel()
 
     spec = next(s for s in bench.settings if s.family == "gaussian" and s.selected)
-    law = laws.of_spec(spec, bench.params.structured.space)
+    law = canonical.of_spec(spec, bench.params.structured.space)
     trie = build(bench.chat.answer_ids(law.strings), law.probabilities, bench.chat.end_id)
     ids = bench.prompt(spec)
     nodes = int((~trie.is_end).sum())
@@ -47,11 +49,11 @@ def main() -> None:
     )
 
     method = bench.params.finetune["hard"]
-    model = finetune.with_adapter(load(args.weights, None).model, method)
+    model = training_adapters.with_adapter(load(args.weights, None).model, method)
     adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    loss = finetune.TrieLoss(model)
+    loss = objective.TrieLoss(model)
     examples = bench.examples("hard", method.prompts_per_step)
-    b = finetune.batch(examples, bench.device)
+    b = packing.batch(examples, bench.device)
     tokens = b.rows.token.numel() + len(b.prefix)
     work = (4 * body_weights + 6 * adapters) * tokens + 4 * head_weights * len(b.scored)
     time = seconds(lambda: packed_step(bench, loss, examples))

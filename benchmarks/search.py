@@ -19,16 +19,20 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from calibnb import finetune, models, params, specs
-from calibnb.benchmarks import structured
-from calibnb.tree import Body
+from calibnb import yaml_files
+from calibnb.benchmarks.structured import measures
+from calibnb.laws import specs
+from calibnb.models import chatformat, loading
+from calibnb.pipeline import params
+from calibnb.training import loop
+from calibnb.trees.attention import Body
 
 LEFT_OUT = ("geometric", "chi_square", "logistic", "triangular", "beta_binomial", "lomax")
 
 
 def changed(method: str, changes: list[str]) -> params.Params:
     """params.yaml with keys changed: ``prompt.…`` as they stand, others below ``finetune.<method>``."""
-    raw = params.read("params.yaml")
+    raw = yaml_files.read("params.yaml")
     for change in changes:
         key, _, value = change.partition("=")
         *path, last = key.split(".") if key.startswith("prompt.") else ["finetune", method, *key.split(".")]
@@ -53,8 +57,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a csv that gets a row")
     args = parser.parse_args()
     study = changed(args.method, args.changes)
-    seed, device = args.seed, models.pick_device(study.compute.device)
-    dtype = models.pick_dtype(study.compute.dtype, device)
+    seed, device = args.seed, loading.pick_device(study.compute.device)
+    dtype = loading.pick_dtype(study.compute.dtype, device)
 
     settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
     trained = [s for s in settings if s.split in ("train", "validation") and s.family not in LEFT_OUT]
@@ -65,15 +69,15 @@ def main() -> None:
 
     scratch = Path(tempfile.mkdtemp())
     begun = time.perf_counter()
-    run = finetune.train(
+    run = loop.train(
         args.weights, scratch / "model" / args.method, trained, study.families, method, study.prompt,
         significant_digits=study.data.significant_digits, seed=seed, device=device, dtype=dtype,
         scratch=scratch / "run",
     )  # fmt: skip
     seconds = time.perf_counter() - begun
-    network, tokenizer = models.load(args.weights, adapter=scratch / "model" / args.method, device=device, dtype=dtype)
-    frame, _ = structured.run(
-        Body(network), models.chat_format(tokenizer), tokenizer.get_vocab(), [*in_range, *left_out],
+    network, tokenizer = loading.load(args.weights, adapter=scratch / "model" / args.method, device=device, dtype=dtype)
+    frame, _ = measures.run(
+        Body(network), chatformat.chat_format(tokenizer), tokenizer.get_vocab(), [*in_range, *left_out],
         prompt=study.prompt, space=study.structured.space, search=study.structured.open,
     )  # fmt: skip
     shutil.rmtree(scratch)

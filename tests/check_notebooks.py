@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 from matplotlib.figure import Figure
 from notebook_code import plain_python
 
-from calibnb import figures
+from calibnb.book.figures import curves, drawings, learning, points
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 RUN_MANY_TIMES = {"weights", "finetune", "structured"}
@@ -33,9 +33,10 @@ def calls(source: str) -> set[str]:
 
 
 def draws(source: str) -> bool:
-    """Whether the code calls a function of `calibnb.figures` that returns a figure."""
-    matches = [re.fullmatch(r"figures\.(\w+)", name) for name in calls(source)]
-    called = [getattr(figures, match[1]) for match in matches if match]
+    """Whether the code calls a function of `calibnb.book.figures` that returns a figure."""
+    modules = {module.__name__.rpartition(".")[2]: vars(module) for module in (curves, drawings, learning, points)}
+    parts = [name.split(".") for name in calls(source) if name.count(".") == 1]
+    called = [modules[module][name] for module, name in parts if module in modules and name in modules[module]]
     return any(get_type_hints(function).get("return") is Figure for function in called)
 
 

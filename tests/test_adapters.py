@@ -16,10 +16,11 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from calibnb import finetune, params
 from calibnb.errors import UserError
-from calibnb.params import FinetuneParams
-from calibnb.tree import Body
+from calibnb.pipeline import params
+from calibnb.training import adapters
+from calibnb.training.params import FinetuneParams
+from calibnb.trees.attention import Body
 
 TEXT = torch.arange(20, 44)[None]
 PRODUCTS = {"linear", "matmul", "__matmul__", "bmm", "addmm", "baddbmm", "mm", "einsum", "grouped_mm", "_grouped_mm"}
@@ -97,7 +98,7 @@ def adapted_or_refused(model_type: str, targets: str) -> set[str]:
         expected = {name for name in expected if "attn" in name or "attention" in name}
     assert expected
     try:
-        made = adapted(finetune.with_adapter(model, method(targets=targets)))
+        made = adapted(adapters.with_adapter(model, method(targets=targets)))
     except UserError as error:
         assert str(error).startswith("lora.targets: peft cannot")
         assert model_type in str(error)
@@ -145,7 +146,7 @@ def test_an_adapter_is_read_back_and_merged_as_it_was_trained(tmp_path: Path, mo
     """A fresh one changes nothing; each of its parameters gets a gradient; switched off it is the base again."""
     model = zoo.tiny(model_type)
     base = logits(model)
-    tuned = finetune.with_adapter(model, method())
+    tuned = adapters.with_adapter(model, method())
     torch.testing.assert_close(logits(tuned), base, atol=1e-5, rtol=1e-5)
     generator = torch.Generator().manual_seed(3)
     trained = [p for p in tuned.parameters() if p.requires_grad]
@@ -158,7 +159,7 @@ def test_an_adapter_is_read_back_and_merged_as_it_was_trained(tmp_path: Path, mo
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trained)
     with tuned.disable_adapter():
         torch.testing.assert_close(logits(tuned), base, atol=1e-5, rtol=1e-5)
-    finetune.save_adapter(tuned, tmp_path / "adapter")
+    adapters.save_adapter(tuned, tmp_path / "adapter")
     read = PeftModel.from_pretrained(zoo.tiny(model_type), str(tmp_path / "adapter")).merge_and_unload()
     torch.testing.assert_close(logits(read), changed, atol=1e-3, rtol=1e-3)
 
@@ -166,15 +167,15 @@ def test_an_adapter_is_read_back_and_merged_as_it_was_trained(tmp_path: Path, mo
 @pytest.mark.parametrize("model_type", ["afmoe", "deepseek_v3", "laguna"])
 def test_what_peft_would_lose_is_refused_by_name(model_type: str) -> None:
     with pytest.raises(UserError, match=rf"^lora.targets: peft cannot adapt \S*layers\.[^\n]* of {model_type} "):
-        finetune.with_adapter(zoo.tiny(model_type), method())
+        adapters.with_adapter(zoo.tiny(model_type), method())
 
 
 def test_dropout_before_experts_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"^lora.dropout: must be 0 for gpt_oss, whose model\.layers\.0\.mlp\..*, got 0.1$"
     ):
-        finetune.with_adapter(zoo.tiny("gpt_oss"), method(dropout=0.1))
-    finetune.with_adapter(zoo.tiny("gpt_oss"), method(dropout=0.1, targets="attention"))
+        adapters.with_adapter(zoo.tiny("gpt_oss"), method(dropout=0.1))
+    adapters.with_adapter(zoo.tiny("gpt_oss"), method(dropout=0.1, targets="attention"))
 
 
 @pytest.mark.parametrize("targets", ["all-linear", "attention"])
@@ -184,7 +185,7 @@ def test_the_adapters_of_llama_are_those_of_its_seven_layers(targets: str) -> No
     named = names if targets == "all-linear" else names[:4]
     base = zoo.tiny("llama")
     torch.manual_seed(5)
-    found = finetune.with_adapter(base, method(targets=targets))
+    found = adapters.with_adapter(base, method(targets=targets))
     base = zoo.tiny("llama")
     torch.manual_seed(5)
     expected = get_peft_model(base, LoraConfig(r=2, lora_alpha=4, target_modules=named, task_type="CAUSAL_LM"))

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from calibnb import answers
-from calibnb.answers import (
+from calibnb.models.chatformat import chat_format
+from calibnb.trees import number_search
+from calibnb.trees.attention import Body
+from calibnb.trees.number_search import (
     FRACTION,
     INTEGER,
     POINT,
@@ -28,9 +30,7 @@ from calibnb.answers import (
     open_law,
     stand_in,
 )
-from calibnb.models import chat_format
-from calibnb.sample import sample
-from calibnb.tree import Body
+from calibnb.trees.sampling import sample
 
 from conftest import tiny_model  # isort: skip
 
@@ -147,7 +147,7 @@ def test_open_law_agrees_with_100_000_samples(digit_tokenizer: PreTrainedTokeniz
 def test_a_full_frontier_loses_no_mass(setting, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     model, _, numbers, prompt, end_id = setting
     whole = open_law(Body(model), prompt, numbers, end_id, tolerance=0.0, max_nodes=200, nodes_per_pass=50)
-    monkeypatch.setattr(answers, "MAX_FRONTIER", 150)
+    monkeypatch.setattr(number_search, "MAX_FRONTIER", 150)
     cut = open_law(Body(model), prompt, numbers, end_id, tolerance=0.0, max_nodes=200, nodes_per_pass=50)
     assert len(cut.open_mass) < len(whole.open_mass)
     assert cut.mass.sum() + cut.certificate == pytest.approx(whole.mass.sum() + whole.certificate, rel=0.02)

@@ -14,7 +14,7 @@ from transformers.utils import logging
 from zoo import TINY, body_of, made
 
 from calibnb.errors import UserError
-from calibnb.tree import Body
+from calibnb.trees.attention import Body
 
 LENGTH = 40  # of the texts, five windows
 SHARED = 12  # of the tokens of two texts

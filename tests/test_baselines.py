@@ -10,9 +10,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from calibnb import baselines, models, params, specs
-from calibnb.finetune import batch, make_examples
-from calibnb.tree import Body
+from calibnb.benchmarks.baselines import asking
+from calibnb.laws import specs
+from calibnb.models import chatformat
+from calibnb.pipeline import params
+from calibnb.training import temperature_scaling
+from calibnb.training.curriculum import make_examples
+from calibnb.training.packing import batch
+from calibnb.trees.attention import Body
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +26,15 @@ def examples(digit_tokenizer: PreTrainedTokenizerFast) -> list:
     settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
     chosen = [s for s in settings if s.family in ("binomial", "geometric") and s.split == "train"][:6]
     method = study.finetune["hard"].model_copy(update={"draws_per_prompt": 4})
-    chat = models.chat_format(digit_tokenizer)
+    chat = chatformat.chat_format(digit_tokenizer)
     return list(make_examples(chosen, method, study.prompt, chat, 1, "samples"))
 
 
 def test_temperature_loss_equals_a_plain_forward_pass(llama: PreTrainedModel, examples: list) -> None:
     body = Body(llama)
-    loss = baselines.temperature_loss(body, [batch(examples[:4], body.device), batch(examples[4:], body.device)])
+    loss = temperature_scaling.temperature_loss(
+        body, [batch(examples[:4], body.device), batch(examples[4:], body.device)]
+    )
     for temperature in (1.0, 2.5):
         total = 0.0
         for example in examples:
@@ -46,14 +53,14 @@ def test_temperature_loss_equals_a_plain_forward_pass(llama: PreTrainedModel, ex
 
 def test_the_fitted_temperature_is_the_lowest_on_a_fine_grid(llama: PreTrainedModel, examples: list) -> None:
     body = Body(llama)
-    loss = baselines.temperature_loss(body, [batch(examples, body.device)])
-    fitted = baselines.fit_temperature(loss)
-    grid = np.geomspace(baselines.LOWEST, baselines.HIGHEST, 60)
+    loss = temperature_scaling.temperature_loss(body, [batch(examples, body.device)])
+    fitted = temperature_scaling.fit_temperature(loss)
+    grid = np.geomspace(temperature_scaling.LOWEST, temperature_scaling.HIGHEST, 60)
     assert loss(fitted) <= min(map(loss, grid)) + 1e-4
 
 
 def test_a_known_temperature_is_found() -> None:
-    assert baselines.fit_temperature(lambda t: (1 / t - 1 / 3) ** 2) == pytest.approx(3, rel=0.02)
+    assert temperature_scaling.fit_temperature(lambda t: (1 / t - 1 / 3) ** 2) == pytest.approx(3, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +70,14 @@ def test_a_known_temperature_is_found() -> None:
         ("<ANSWER>heads</ANSWER> or <answer>tails</answer>", "heads"),
         ("<answer>\nParis\n</answer>", "Paris"),
         ("<answer>4.2", ""),
-        (baselines.SEED_OF_THOUGHT, ""),  # repeated, and nothing answered
-        (baselines.SEED_OF_THOUGHT + "\n<answer>heads</answer>", "heads"),
+        (asking.SEED_OF_THOUGHT, ""),  # repeated, and nothing answered
+        (asking.SEED_OF_THOUGHT + "\n<answer>heads</answer>", "heads"),
         ("4.2", ""),
         ("", ""),
     ],
 )
 def test_tagged_answers(text: str, answer: str) -> None:
-    assert baselines.tagged_answer(text) == answer
+    assert asking.tagged_answer(text) == answer
 
 
 @pytest.mark.parametrize(
@@ -88,7 +95,7 @@ def test_tagged_answers(text: str, answer: str) -> None:
     ],
 )
 def test_verbalised_laws(text: str, law: dict[str, float]) -> None:
-    names, p = baselines.verbalised_law(text)
+    names, p = asking.verbalised_law(text)
     assert dict(zip(names, p.tolist(), strict=True)) == pytest.approx(law)
 
 
@@ -100,12 +107,12 @@ def test_both_ask_in_their_own_way_and_draw_as_stated() -> None:
         return [["a | 0.8\nb | 0.2 <answer>x</answer>\nb | 0.2"] * draws for _ in prompts]
 
     draws = 2000
-    drawn = baselines.verbalised(ask, seed=1)(["one", "two"], draws=draws, max_new_tokens=9)
+    drawn = asking.verbalised(ask, seed=1)(["one", "two"], draws=draws, max_new_tokens=9)
     for answers in drawn:
         assert set(answers) == {"a", "b"}
         assert Counter(answers)["a"] / draws == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / draws))
     assert drawn[0] != drawn[1]
-    assert drawn == baselines.verbalised(ask, seed=1)(["one", "two"], draws=draws, max_new_tokens=9)
-    assert baselines.seed_of_thought(ask)(["three"], draws=2, max_new_tokens=9) == [["x", "x"]]
+    assert drawn == asking.verbalised(ask, seed=1)(["one", "two"], draws=draws, max_new_tokens=9)
+    assert asking.seed_of_thought(ask)(["three"], draws=2, max_new_tokens=9) == [["x", "x"]]
     assert [s.split("\n")[0] for s in seen] == ["one", "two", "one", "two", "three"]
     assert all(len(s.splitlines()) > 2 for s in seen)

@@ -12,9 +12,10 @@ import pytest
 import yaml
 from notebook_code import code_of
 
-from calibnb import params
-from calibnb.book import APPENDIX, appendix, assemble, contents, files, problems
+from calibnb import yaml_files
+from calibnb.book.building import APPENDIX, appendix, assemble, contents, files, problems
 from calibnb.errors import UserError
+from calibnb.pipeline import params
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 def study() -> params.Params:
     change = {"models": ["smollm2-135m", "./a/folder"], "seeds": [3, 4], "methods": ["soft"]}
     change |= {"variants": ["base"], "retention": ["base", "soft"], "numbers": ["base", "soft"]}
-    return params.parse(params.merge(params.read(ROOT / "params.yaml"), change))
+    return params.parse(params.merge(yaml_files.read(ROOT / "params.yaml"), change))
 
 
 def test_the_appendix_names_every_run(study: params.Params) -> None:

@@ -19,11 +19,12 @@ from conftest import CHATML
 from lm_eval.api.instance import Instance
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from calibnb import models
-from calibnb.benchmarks import capability
+from calibnb.benchmarks.capability import bundled, summaries
+from calibnb.benchmarks.capability import harness as capability_harness
 from calibnb.errors import UserError
-from calibnb.sample import sample
-from calibnb.tree import Body
+from calibnb.models import chatformat, loading
+from calibnb.trees.attention import Body
+from calibnb.trees.sampling import sample
 
 
 def answer_of(item: dict[str, Any]) -> str:
@@ -31,14 +32,14 @@ def answer_of(item: dict[str, Any]) -> str:
     return item["choices"][answer] if "choices" in item else answer
 
 
-@pytest.mark.parametrize("task", capability.TASKS)
+@pytest.mark.parametrize("task", bundled.TASKS)
 def test_two_hundred_different_questions(task: str) -> None:
-    _, levels, choices, examples = capability.TASKS[task]
-    made = capability.items(task, 200 + examples, 0)
+    _, levels, choices, examples = bundled.TASKS[task]
+    made = bundled.items(task, 200 + examples, 0)
     assert len({i["question"] for i in made}) == 200 + examples
     assert {i["level"] for i in made} == set(range(1, levels + 1))
-    assert capability.items(task, 200 + examples, 0) == made != capability.items(task, 200 + examples, 1)
-    assert capability.items(task, 50, 0) == made[:50]
+    assert bundled.items(task, 200 + examples, 0) == made != bundled.items(task, 200 + examples, 1)
+    assert bundled.items(task, 50, 0) == made[:50]
     for item in made:
         assert len(item.get("choices", [])) == choices
         if choices:
@@ -51,7 +52,7 @@ def test_two_hundred_different_questions(task: str) -> None:
 
 @pytest.mark.parametrize("task", ["arithmetic", "written_arithmetic"])
 def test_sums_are_right(task: str) -> None:
-    for item in capability.items(task, 200, 0):
+    for item in bundled.items(task, 200, 0):
         a, sign, b = re.search(r"is (\d+) ([-+×]) (\d+)\?", item["question"]).groups()
         assert answer_of(item) == str(eval(f"{a}{sign.replace('×', '*')}{b}"))
         digits = max(1, item["level"] - 1) if task == "arithmetic" else item["level"]
@@ -59,61 +60,61 @@ def test_sums_are_right(task: str) -> None:
 
 
 def test_sorted_compared_and_copied_right() -> None:
-    for item in capability.items("sorting", 200, 0):
+    for item in bundled.items("sorting", 200, 0):
         asked = [int(n) for n in re.findall(r"\d+", item["question"])]
         shown = [[int(n) for n in c.split(", ")] for c in item["choices"]]
         assert shown[item["answer"]] == sorted(asked) and all(sorted(s) == sorted(asked) for s in shown)
-    for item in capability.items("comparison", 200, 0):
+    for item in bundled.items("comparison", 200, 0):
         among = re.search(r": (.*)\?", item["question"]).group(1).split(", ")
         assert sorted(set(among)) == sorted(item["choices"])
         if item["level"] == 3:
             assert answer_of(item) == max(among, key=int)
         else:
             assert among.count(answer_of(item)) == 2 and len(among) == 4
-    for item in capability.items("copying", 200, 0):
+    for item in bundled.items("copying", 200, 0):
         assert item["question"].endswith(": " + item["answer"]) and len(item["answer"].split()) == 2 * item["level"]
 
 
 def test_a_fact_has_one_right_answer() -> None:
-    for item in capability.items("facts", 200, 0):
-        kind = list(capability._table().values())[item["level"] - 1]
+    for item in bundled.items("facts", 200, 0):
+        kind = list(bundled._table().values())[item["level"] - 1]
         right = [a for q, a in kind["answers"].items() if item["question"].startswith(kind["question"].format(q))]
         assert right == [answer_of(item)] and item["choices"].count(right[0]) == 1
 
 
 def test_too_many_items_is_one_line() -> None:
     with pytest.raises(UserError, match=r"^capability.items: facts has 20\d items, got 500$"):
-        capability.items("facts", 502, 0)
+        bundled.items("facts", 502, 0)
 
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suite")
-    capability.write_suite(folder, 6, 3)
+    bundled.write_suite(folder, 6, 3)
     return folder
 
 
 def test_examples_are_not_asked(suite: Path) -> None:
-    for task in capability.TASKS:
+    for task in bundled.TASKS:
         shown, asked = (
             [json.loads(line)["question"] for line in (suite / f"{task}.{split}.jsonl").read_text().splitlines()]
             for split in ("fewshot", "test")
         )
-        assert (len(shown), len(asked)) == (capability.TASKS[task].examples, 6) and not set(shown) & set(asked)
+        assert (len(shown), len(asked)) == (bundled.TASKS[task].examples, 6) and not set(shown) & set(asked)
 
 
 # ------------------------------------------------------------------------------------------------------------- the run
-def ask(body: Body, chat: models.ChatFormat, suite: Path, tasks: str | list[str], **more: Any) -> tuple[Any, Any]:
+def ask(body: Body, chat: chatformat.ChatFormat, suite: Path, tasks: str | list[str], **more: Any) -> tuple[Any, Any]:
     how: dict[str, Any] = {"data": None, "limit": None, "batch": 3, "seed": 0} | more
-    return capability.run(body, chat, tasks, suite=suite, **how)
+    return capability_harness.run(body, chat, tasks, suite=suite, **how)
 
 
 @pytest.fixture(scope="module")
 def measured(llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path) -> tuple[Any, Any]:
-    return ask(Body(llama), models.chat_format(digit_tokenizer), suite, "bundled")
+    return ask(Body(llama), chatformat.chat_format(digit_tokenizer), suite, "bundled")
 
 
-def conversation(chat: models.ChatFormat, suite: Path, task: str, question: str) -> list[int]:
+def conversation(chat: chatformat.ChatFormat, suite: Path, task: str, question: str) -> list[int]:
     """The prompt of a question behind the task's two examples, a turn each, rendered by hand."""
     examples = [json.loads(line) for line in (suite / f"{task}.fewshot.jsonl").read_text().splitlines()]
     text = ""
@@ -129,8 +130,8 @@ def test_choices_are_scored_like_our_own_exact_law(
     measured: tuple[Any, Any], llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path
 ) -> None:
     frame, _ = measured
-    chat, right = models.chat_format(digit_tokenizer), 0
-    for task in (name for name, task in capability.TASKS.items() if task.choices):
+    chat, right = chatformat.chat_format(digit_tokenizer), 0
+    for task in (name for name, task in bundled.TASKS.items() if task.choices):
         for row, line in enumerate((suite / f"{task}.test.jsonl").read_text().splitlines()):
             item = json.loads(line)
             prompt = conversation(chat, suite, task, item["question"])
@@ -150,7 +151,7 @@ def test_choices_are_scored_like_our_own_exact_law(
 def test_choices_scored_together_are_what_the_harness_has_one_by_one(
     any_model: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    harness = capability.Harness(Body(any_model), models.chat_format(digit_tokenizer), batch=3)
+    harness = capability_harness.Harness(Body(any_model), chatformat.chat_format(digit_tokenizer), batch=3)
     rng = np.random.default_rng(0)
     start = rng.integers(4, 99, 9).tolist()  # what some contexts share
     requests = []
@@ -160,7 +161,7 @@ def test_choices_scored_together_are_what_the_harness_has_one_by_one(
         for text in ([best], [best, 7], [7, 8, 9], [7, 8], [7]):
             requests.append((("", ""), context, text))
     found = harness._loglikelihood_tokens(requests, disable_tqdm=True)
-    expected = super(capability.Harness, harness)._loglikelihood_tokens(requests, disable_tqdm=True)
+    expected = super(capability_harness.Harness, harness)._loglikelihood_tokens(requests, disable_tqdm=True)
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
     assert any(greedy for _, greedy in found)
     np.testing.assert_allclose([x for x, _ in found], [x for x, _ in expected], atol=2e-4)
@@ -170,8 +171,8 @@ def test_written_answers_are_greedy_and_exact(
     llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     """A question whose right answer is what the model writes counts, the same with another answer does not."""
-    capability.write_suite(tmp_path, 4, 0)
-    chat, task = models.chat_format(digit_tokenizer), "copying"
+    bundled.write_suite(tmp_path, 4, 0)
+    chat, task = chatformat.chat_format(digit_tokenizer), "copying"
     items = [json.loads(line) for line in (tmp_path / f"{task}.test.jsonl").read_text().splitlines()]
     for i, item in enumerate(items):
         ids = conversation(chat, tmp_path, task, item["question"])
@@ -211,11 +212,11 @@ NAMES = sorted({*GenerationConfig().to_dict(), *SETTINGS})
 
 def written_and_scored(folder: Path) -> list[Any]:
     """What a model from a folder writes for the harness, draws, and scores of two continuations."""
-    model, tokenizer = models.load(folder)
-    chat, body = models.chat_format(tokenizer), Body(model)
+    model, tokenizer = loading.load(folder)
+    chat, body = chatformat.chat_format(tokenizer), Body(model)
     asked = {"until": ["\n"], "do_sample": False, "max_gen_toks": 12}
     requests = [Instance("generate_until", {}, (chat.prompt_text(q), asked), 0) for q in ("one", "three?")]
-    harness = capability.Harness(body, chat, batch=2)
+    harness = capability_harness.Harness(body, chat, batch=2)
     ids = [chat.prompt_ids("one")]
     drawn = list(sample(body, chat, ids, draws=3, max_new_tokens=4, batch=3, seed=1))
     scored = harness._loglikelihood_tokens([(("", ""), ids[0], text) for text in ([7], [8, 9])], disable_tqdm=True)
@@ -255,12 +256,12 @@ def test_a_broken_generation_config_is_not_read(plain: tuple[Path, list[Any]], t
 def test_a_model_that_was_not_loaded_here_writes_the_same(
     llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    chat, written = models.chat_format(digit_tokenizer), []
+    chat, written = chatformat.chat_format(digit_tokenizer), []
     for settings in ({}, {"repetition_penalty": 1.9, "no_repeat_ngram_size": 1, "max_new_tokens": 1}):
         model = copy.deepcopy(llama)
         model.generation_config = GenerationConfig(**settings)
         asked = (chat.prompt_text("one"), {"until": ["\n"], "do_sample": False, "max_gen_toks": 12})
-        harness = capability.Harness(Body(model), chat, batch=1)
+        harness = capability_harness.Harness(Body(model), chat, batch=1)
         written.append(harness.generate_until([Instance("generate_until", {}, asked, 0)], disable_tqdm=True))
     assert written[0] == written[1] and len(written[0][0]) > 4
 
@@ -271,15 +272,15 @@ def test_the_head_is_given_no_view_with_gaps(
     """torch would copy the head for each row of one, if its weights need no gradient."""
     model, seen = copy.deepcopy(llama).requires_grad_(False), []
     model.get_output_embeddings().register_forward_hook(lambda head, inputs, out: seen.append(inputs[0]))
-    ask(Body(model), models.chat_format(digit_tokenizer), suite, ["calibnb_copying"])
+    ask(Body(model), chatformat.chat_format(digit_tokenizer), suite, ["calibnb_copying"])
     assert seen and all(x.is_contiguous() for x in seen)
 
 
 def test_what_identifies_a_measurement(measured: tuple[Any, Any], suite: Path) -> None:
     frame, about = measured
-    assert list(frame["task"].unique()) == list(about["tasks"]) == list(capability.TASKS)
+    assert list(frame["task"].unique()) == list(about["tasks"]) == list(bundled.TASKS)
     assert (frame.groupby("task").size() == 6).all()
-    assert all(about["tasks"][name]["examples"] == task.examples for name, task in capability.TASKS.items())
+    assert all(about["tasks"][name]["examples"] == task.examples for name, task in bundled.TASKS.items())
     assert all(re.fullmatch("[0-9a-f]{64}", task["hash"]) for task in about["tasks"].values())
     assert about["harness"] == importlib.metadata.version("lm_eval")
 
@@ -287,9 +288,9 @@ def test_what_identifies_a_measurement(measured: tuple[Any, Any], suite: Path) -
 def test_the_hash_follows_the_questions_not_the_folder(
     measured: tuple[Any, Any], llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    chat = models.chat_format(digit_tokenizer)
+    chat = chatformat.chat_format(digit_tokenizer)
     for seed, same in ((3, True), (4, False)):
-        capability.write_suite(tmp_path / str(seed), 6, seed)
+        bundled.write_suite(tmp_path / str(seed), 6, seed)
         _, about = ask(Body(llama), chat, tmp_path / str(seed), ["calibnb_comparison"])
         assert (about["tasks"]["comparison"] == measured[1]["tasks"]["comparison"]) == same
 
@@ -312,7 +313,7 @@ def test_a_tiny_benchmark_from_a_folder(
     llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path, tmp_path: Path
 ) -> None:
     tiny_data(tmp_path / "tinyWinogrande")
-    chat = models.chat_format(digit_tokenizer)
+    chat = chatformat.chat_format(digit_tokenizer)
     frame, about = ask(Body(llama), chat, suite, ["tinyWinogrande", "calibnb_comparison"], data=tmp_path, limit=3)
     assert frame.groupby("task", sort=False).size().to_dict() == {"tinyWinogrande": 3, "comparison": 3}
     assert about["tasks"]["tinyWinogrande"]["examples"] == 5
@@ -322,9 +323,9 @@ def test_a_tiny_benchmark_from_a_folder(
         ask(Body(llama), chat, suite, ["tinyBenchmarks"], data=tmp_path)  # the group by its own name
 
 
-@pytest.mark.parametrize("task", list(capability.TINY))
+@pytest.mark.parametrize("task", list(capability_harness.TINY))
 def test_every_tiny_task_of_the_harness_is_understood(task: str) -> None:
-    config = capability.tiny_task(task, None)
+    config = capability_harness.tiny_task(task, None)
     assert config["task"] == f"calibnb_{task}" and config["dataset_path"].startswith("tinyBenchmarks/tiny")
     assert {metric["aggregation"] for metric in config["metric_list"]} == {"mean"}
 
@@ -333,7 +334,7 @@ def test_an_unknown_task_is_one_line(
     llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path
 ) -> None:
     with pytest.raises(UserError, match=r"^capability.tasks: unknown task 'tinyMLU'; allowed: bundled, and what `lm_"):
-        ask(Body(llama), models.chat_format(digit_tokenizer), suite, ["tinyMLU"])
+        ask(Body(llama), chatformat.chat_format(digit_tokenizer), suite, ["tinyMLU"])
 
 
 @pytest.mark.parametrize(
@@ -349,7 +350,7 @@ def test_a_task_without_scores_of_its_questions_is_one_line(
     with pytest.raises(
         UserError, match=r"^capability.tasks: calibnb_other gives its questions no scores .*; allowed: "
     ):
-        ask(Body(llama), models.chat_format(digit_tokenizer), tmp_path, ["calibnb_other"])
+        ask(Body(llama), chatformat.chat_format(digit_tokenizer), tmp_path, ["calibnb_other"])
 
 
 CODE = {
@@ -366,7 +367,7 @@ def test_a_task_whose_code_needs_a_package_is_one_line_before_any_question(
     llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path, tmp_path: Path, how: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(capability, "Harness", None)  # nothing is asked
+    monkeypatch.setattr(capability_harness, "Harness", None)  # nothing is asked
     config = yaml.safe_load((suite / "facts.yaml").read_text()) | {"task": "calibnb_other"}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(config) + "process_docs: !function needy.process\n")
     (tmp_path / "needy.py").write_text(CODE[how] + "\ndef process(docs): return docs\n")
@@ -375,7 +376,7 @@ def test_a_task_whose_code_needs_a_package_is_one_line_before_any_question(
     with pytest.raises(
         UserError, match=rf"^capability.tasks: calibnb_other needs {named} cannot be imported \(.*\); ins"
     ):
-        ask(Body(llama), models.chat_format(digit_tokenizer), tmp_path, ["calibnb_facts", "calibnb_other"])
+        ask(Body(llama), chatformat.chat_format(digit_tokenizer), tmp_path, ["calibnb_facts", "calibnb_other"])
 
 
 def test_only_scores_that_are_averaged_count(
@@ -384,7 +385,7 @@ def test_only_scores_that_are_averaged_count(
     config = yaml.safe_load((suite / "facts.yaml").read_text())
     config |= {"task": "calibnb_other", "metric_list": [{"metric": m} for m in ("acc", "brier_score")]}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(config))
-    frame, _ = ask(Body(llama), models.chat_format(digit_tokenizer), tmp_path, ["calibnb_other"])
+    frame, _ = ask(Body(llama), chatformat.chat_format(digit_tokenizer), tmp_path, ["calibnb_other"])
     assert set(frame["task"]) == {"other"} and set(frame["score"]) <= {0.0, 1.0}
 
 
@@ -394,7 +395,7 @@ def test_data_out_of_reach_is_one_line(
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"^capability.tasks: the data of tinyMMLU cannot be had \(\w+: ") as error:
-        ask(Body(llama), models.chat_format(digit_tokenizer), suite, ["tinyMMLU"])
+        ask(Body(llama), chatformat.chat_format(digit_tokenizer), suite, ["tinyMMLU"])
     assert "\n" not in str(error.value)
 
 
@@ -406,28 +407,28 @@ def scores(**tasks: list[float]) -> pd.DataFrame:
 
 def test_summary_and_comparison_by_hand() -> None:
     own, base = scores(a=[1, 0, 1, 1], b=[0, 0]), scores(a=[1, 1, 1, 1], b=[1, 0])
-    found = capability.summarise(own, resamples=4000, seed=0).set_index("task")
-    assert found["value"].to_dict() == {"a": 0.75, "b": 0.0, capability.ALL: 0.375}
-    assert found["items"].to_dict() == {"a": 4, "b": 2, capability.ALL: 6}
+    found = summaries.summarise(own, resamples=4000, seed=0).set_index("task")
+    assert found["value"].to_dict() == {"a": 0.75, "b": 0.0, summaries.ALL: 0.375}
+    assert found["items"].to_dict() == {"a": 4, "b": 2, summaries.ALL: 6}
     # The bootstrap's standard error of a share is sqrt(p (1 - p) / n).
     assert found.loc["a", "stderr"] == pytest.approx(np.sqrt(0.75 * 0.25 / 4), rel=0.05)
-    assert found.loc[capability.ALL, "stderr"] == pytest.approx(found.loc["a", "stderr"] / 2, rel=0.05)
-    lost = capability.compare(own, base, resamples=4000, seed=0).set_index("task")
-    assert lost["value"].to_dict() == {"a": -0.25, "b": -0.5, capability.ALL: -0.375}
-    assert lost.loc[capability.ALL, "low"] < -0.375 < lost.loc[capability.ALL, "high"] <= 0
-    same = capability.compare(own, own, resamples=10, seed=0)
+    assert found.loc[summaries.ALL, "stderr"] == pytest.approx(found.loc["a", "stderr"] / 2, rel=0.05)
+    lost = summaries.compare(own, base, resamples=4000, seed=0).set_index("task")
+    assert lost["value"].to_dict() == {"a": -0.25, "b": -0.5, summaries.ALL: -0.375}
+    assert lost.loc[summaries.ALL, "low"] < -0.375 < lost.loc[summaries.ALL, "high"] <= 0
+    same = summaries.compare(own, own, resamples=10, seed=0)
     assert (same[["value", "low", "high", "stderr"]] == 0).all(axis=None)
     with pytest.raises(ValueError, match="different items"):
-        capability.compare(own, scores(a=[1, 1, 1, 1]), resamples=10, seed=0)
+        summaries.compare(own, scores(a=[1, 1, 1, 1]), resamples=10, seed=0)
 
 
 def test_seeds_are_averaged_before_items() -> None:
     twice = pd.concat([scores(a=[1, 0]), scores(a=[0, 0])])
-    assert capability.summarise(twice, resamples=10, seed=0)["value"].tolist() == [0.25, 0.25]
+    assert summaries.summarise(twice, resamples=10, seed=0)["value"].tolist() == [0.25, 0.25]
 
 
 def test_guessing() -> None:
-    assert capability.chances() == {
+    assert bundled.chances() == {
         "arithmetic": 0.25, "written_arithmetic": 0, "facts": 0.25, "copying": 0, "sorting": 0.25, "comparison": 1 / 3,
         "formatting": 0,
     }  # fmt: skip
@@ -443,8 +444,8 @@ def test_a_question_is_asked_as_everywhere_else(
     off = f"{{% if not (enable_thinking | default(true)) %}}{{{{ {block!r} }}}}{{% endif %}}"
     turns = CHATML.replace("message['role'] + '\n' +", f"message['role'] + '\n' + {written} +")
     tokenizer.chat_template = turns.replace("assistant\n' }}", "assistant\n' }}" + off)
-    chat = models.chat_format(tokenizer)
-    harness = capability.Harness(Body(llama), chat, batch=2)
+    chat = chatformat.chat_format(tokenizer)
+    harness = capability_harness.Harness(Body(llama), chat, batch=2)
     asked = harness.apply_chat_template([{"role": "user", "content": "one"}])
     assert asked == chat.prompt_text("one")
     assert asked.endswith(block)
@@ -455,8 +456,8 @@ def test_the_harness_gives_contents_as_the_template_reads_them(
 ) -> None:
     tokenizer = copy.deepcopy(digit_tokenizer)
     tokenizer.chat_template = CHATML.replace("message['content']", "message['content'][0]['text']")
-    chat = models.chat_format(tokenizer)
-    harness = capability.Harness(Body(llama), chat, batch=2)
+    chat = chatformat.chat_format(tokenizer)
+    harness = capability_harness.Harness(Body(llama), chat, batch=2)
     turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "12"}]
     assert harness.apply_chat_template(turns[:1]) == chat.prompt_text("one")
     assert harness.apply_chat_template(turns, False) == chat.prompt_text("one") + "12"

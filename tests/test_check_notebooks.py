@@ -64,9 +64,7 @@ def test_ids_are_needed_and_unique(tmp_path: Path) -> None:
     assert list(problems(path)) == ["method.ipynb: two cells have the same id"]
 
 
-@pytest.mark.parametrize(
-    "source", ["(here)=\n## Head", "$$\nx\n$$ (eq-x)", "```{math}\n:label: eq-x\nx\n```"]
-)
+@pytest.mark.parametrize("source", ["(here)=\n## Head", "$$\nx\n$$ (eq-x)", "```{math}\n:label: eq-x\nx\n```"])
 def test_labels_only_where_a_notebook_is_run_once(tmp_path: Path, source: str) -> None:
     notebook = clean()
     notebook.cells.append(new_markdown_cell(source, id="label"))

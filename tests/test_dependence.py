@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notebook_code import ROOT
 
-from calibnb import dependence
 from calibnb.errors import UserError
+from calibnb.pipeline import dependence
 
 CODE = '''\
 """A module."""
@@ -93,13 +93,13 @@ def notebook(*cells: str) -> str:
 
 FILES = {
     "calibnb/__init__.py": "",
-    "calibnb/params.py": "from calibnb import one\n",
-    "calibnb/book.py": "",
+    "calibnb/pipeline/params.py": "from calibnb import one\n",
+    "calibnb/book/building.py": "",
     "calibnb/one.py": "import calibnb.deep.two\n",
     "calibnb/deep/__init__.py": "DEEP = 1\n",
-    "calibnb/deep/two.py": 'TABLE = files("calibnb") / "deep" / "table.yaml"\n',
+    "calibnb/deep/two.py": 'TABLE = files("calibnb.deep") / "table.yaml"\n',
     "calibnb/deep/table.yaml": "a: 1\n",
-    "calibnb/other.yaml": "b: 1\n",
+    "calibnb/table.yaml": "b: 1\n",
     "calibnb/typed.py": "",
     "calibnb/late.py": "",
     "notebooks/show.ipynb": notebook("%config X = 1\nfrom calibnb import one", "def f():\n    import calibnb.late"),
@@ -112,14 +112,14 @@ def test_modules_are_found_at_any_depth_with_the_data_they_name(tmp_path: Path) 
     assert set(found["show"]) == {
         "notebooks/show.ipynb", "calibnb/late.py", *(f"calibnb/{name}" for name in everything)
     }  # fmt: skip
-    assert set(found["check"]) == {"calibnb/params.py", *(f"calibnb/{name}" for name in everything)}
-    assert set(found["book"]) == {"calibnb/book.py", "calibnb/__init__.py"}
+    assert set(found["check"]) == {"calibnb/pipeline/params.py", *(f"calibnb/{name}" for name in everything)}
+    assert set(found["book"]) == {"calibnb/book/building.py", "calibnb/__init__.py"}
 
 
 def test_what_only_a_type_checker_reads_is_left_out(tmp_path: Path) -> None:
     code = "if typing.TYPE_CHECKING:\n    import calibnb.typed\nelse:\n    import calibnb.late\n"
-    found = dependence.of_stages(library(tmp_path, FILES | {"calibnb/book.py": code}))
-    assert set(found["book"]) == {"calibnb/book.py", "calibnb/__init__.py", "calibnb/late.py"}
+    found = dependence.of_stages(library(tmp_path, FILES | {"calibnb/book/building.py": code}))
+    assert set(found["book"]) == {"calibnb/book/building.py", "calibnb/__init__.py", "calibnb/late.py"}
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("calibnb/") and FILES[name]])
@@ -152,7 +152,7 @@ def test_a_notebook_that_is_no_python_is_named(tmp_path: Path) -> None:
 
 def test_what_python_really_imports_is_listed() -> None:
     """The slow way: import the module in a new interpreter and look at what it has loaded."""
-    script = "import json, sys, calibnb.params; print(json.dumps([m for m in sys.modules if m.startswith('calibnb')]))"
+    script = "import json, sys, calibnb.pipeline.params; print(json.dumps([m for m in sys.modules if 'calibnb' in m]))"
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {ROOT.joinpath(*name.split(".")) for name in json.loads(run.stdout)}
     files = {(p.with_suffix(".py") if p.with_suffix(".py").is_file() else p / "__init__.py") for p in loaded}

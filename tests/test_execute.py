@@ -14,7 +14,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from calibnb.errors import UserError
-from calibnb.execute import execute, main, normalise, parameter_names, read, values
+from calibnb.pipeline.execute import execute, main, normalise, parameter_names, read, values
 
 PARAMETERS = "model = 'nobody'  # a name\nseed: int = 0\nsizes = [1]"
 
@@ -109,7 +109,7 @@ def test_a_failed_run_leaves_the_last_good_copy(project: Path) -> None:
         "from calibnb.errors import UserError\nraise UserError('params.yaml: seeds: must be >= 0, got -1')",
     )
     run = subprocess.run(
-        [sys.executable, "-m", "calibnb.execute", str(source), str(out), "-p", "seed", "3"],
+        [sys.executable, "-m", "calibnb.pipeline.execute", str(source), str(out), "-p", "seed", "3"],
         capture_output=True,
         text=True,
         check=False,

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibnb import params, specs
-from calibnb.families import FAMILIES, Family, Parameter, ParameterError, rounded
+from calibnb.laws import specs
+from calibnb.laws.families import FAMILIES
+from calibnb.laws.family import Family, Parameter, ParameterError, rounded
+from calibnb.pipeline import params
 
 
 def beta_function(a, b):
@@ -65,9 +67,7 @@ DENSITIES = {
     ),
     "student_t": (
         {"nu": 3.5},
-        lambda x, nu: (
-            gamma((nu + 1) / 2) / (sqrt(nu * pi) * gamma(nu / 2)) * (1 + x * x / nu) ** (-(nu + 1) / 2)
-        ),
+        lambda x, nu: gamma((nu + 1) / 2) / (sqrt(nu * pi) * gamma(nu / 2)) * (1 + x * x / nu) ** (-(nu + 1) / 2),
         [-2, 0, 1],
     ),
     "chi_square": (
@@ -114,9 +114,7 @@ DENSITIES = {
     ),
     "beta_binomial": (
         {"n": 9, "alpha": 1.5, "beta": 3},
-        lambda x, n, alpha, beta: (
-            comb(n, x) * beta_function(x + alpha, n - x + beta) / beta_function(alpha, beta)
-        ),
+        lambda x, n, alpha, beta: comb(n, x) * beta_function(x + alpha, n - x + beta) / beta_function(alpha, beta),
         [0, 4, 9],
     ),
     "lomax": (
@@ -127,8 +125,7 @@ DENSITIES = {
     "inverse_gaussian": (
         {"mu": 2, "lambda": 3},
         lambda x, **p: (
-            sqrt(p["lambda"] / (2 * pi * x**3))
-            * exp(-p["lambda"] * (x - p["mu"]) ** 2 / (2 * p["mu"] ** 2 * x))
+            sqrt(p["lambda"] / (2 * pi * x**3)) * exp(-p["lambda"] * (x - p["mu"]) ** 2 / (2 * p["mu"] ** 2 * x))
         ),
         [0.5, 2, 6],
     ),
@@ -140,9 +137,7 @@ DENSITIES = {
     ),
     "weibull": (
         {"k": 1.5, "lambda": 2},
-        lambda x, **p: (
-            p["k"] / p["lambda"] * (x / p["lambda"]) ** (p["k"] - 1) * exp(-((x / p["lambda"]) ** p["k"]))
-        ),
+        lambda x, **p: p["k"] / p["lambda"] * (x / p["lambda"]) ** (p["k"] - 1) * exp(-((x / p["lambda"]) ** p["k"])),
         [0.3, 2, 5],
     ),
     "maxwell": (

@@ -14,7 +14,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from scipy import stats
 
-from calibnb import figures, metrics, report
+from calibnb.book import style as book_style
+from calibnb.book import tables
+from calibnb.book.figures import curves, drawings, learning, points
+from calibnb.evidence import results
+from calibnb.laws import distances
 
 mpl.use("Agg")
 VARIANTS = ["base", "format", "soft", "hard"]
@@ -23,7 +27,7 @@ SPLITS = ["validation", "unseen", "held_out"]
 
 @pytest.fixture(autouse=True)
 def style():
-    figures.use_style()
+    book_style.use_style()
 
 
 def png(figure: Figure, **options) -> bytes:
@@ -57,14 +61,14 @@ def family_frame():
 def overlays():
     normal, coin = stats.norm(1, 2), stats.binom(5, 0.4)
     return [
-        figures.Overlay(
+        curves.Overlay(
             "gaussian(mu=1, sigma=2)",
             normal,
             normal.ppf(0.001),
             normal.ppf(0.999),
             {"soft": ([0, 1, 90], [1, 2, 1])},
         ),
-        figures.Overlay("binomial(n=5, p=0.4)", coin, 0, 5, {"soft": ([1, 2.5], [0.1, 0.1]), "base": ([], [])}),
+        curves.Overlay("binomial(n=5, p=0.4)", coin, 0, 5, {"soft": ([1, 2.5], [0.1, 0.1]), "base": ([], [])}),
     ]
 
 
@@ -104,28 +108,28 @@ def all_figures() -> dict[str, Figure]:
     )
     search = pd.DataFrame({"variant": ["soft"] * 3, "nodes": [64, 128, 256], "certificate": [0.5, 0.1, 0.01]})
     return {
-        "headline": figures.headline(headline_frame(), variants=VARIANTS, splits=SPLITS),
-        "families": figures.per_family_dots(family_frame(), variants=VARIANTS),
-        "kl": figures.kl_split(parts, variants=VARIANTS, splits=SPLITS[1:]),
-        "sampled": figures.exact_vs_sampled(sampled, variants=["soft", "base"], draws=200),
-        "overlay": figures.overlay_grid(overlays(), variants=["base", "soft"]),
-        "density": figures.density_grid(overlays(), variants=["base", "soft"]),
-        "grid": figures.grid_scatter(grid),
-        "loss": figures.loss_curves(log_frame(), methods=["soft", "hard"]),
-        "learning": figures.learning_curves(checkpoints, variants=VARIANTS, splits=SPLITS),
-        "rows": figures.packed_rows([[1, 1, 2, 0], [1, 2, 2, 2]], ["padding", "prompt", "answer"]),
-        "trie": figures.trie_drawing(
+        "headline": points.headline(headline_frame(), variants=VARIANTS, splits=SPLITS),
+        "families": points.per_family_dots(family_frame(), variants=VARIANTS),
+        "kl": points.kl_split(parts, variants=VARIANTS, splits=SPLITS[1:]),
+        "sampled": points.exact_vs_sampled(sampled, variants=["soft", "base"], draws=200),
+        "overlay": curves.overlay_grid(overlays(), variants=["base", "soft"]),
+        "density": curves.density_grid(overlays(), variants=["base", "soft"]),
+        "grid": curves.grid_scatter(grid),
+        "loss": learning.loss_curves(log_frame(), methods=["soft", "hard"]),
+        "learning": learning.learning_curves(checkpoints, variants=VARIANTS, splits=SPLITS),
+        "rows": learning.packed_rows([[1, 1, 2, 0], [1, 2, 2, 2]], ["padding", "prompt", "answer"]),
+        "trie": drawings.trie_drawing(
             [-1, 0, 1, 1, 0],
             [0, 1, 2, 2, 1],
             [1, 0.7, 0.3, 0.4, 0.3],
             ["^", "1", ".", "$", "2"],
             [1, 0.7, 0.43, 0.57, 0.3],
         ),
-        "mask": figures.mask_picture(np.tri(4), list("abcd")),
-        "measures": figures.measures(
+        "mask": drawings.mask_picture(np.tri(4), list("abcd")),
+        "measures": points.measures(
             headline_frame().rename(columns={"split": "measure"}), variants=VARIANTS, labels=dict.fromkeys(SPLITS, "x")
         ),
-        "letters": figures.letter_bars(
+        "letters": points.letter_bars(
             pd.DataFrame(
                 {"variant": v, "letter": k, "kind": kind, "value": x, "low": x / 2, "high": x * 1.5}
                 for v, x in (("base", 0.25), ("soft", math.nan))
@@ -134,13 +138,13 @@ def all_figures() -> dict[str, Figure]:
             ),
             variants=["base", "soft"],
         ),
-        "strip": figures.strip(
+        "strip": points.strip(
             pd.DataFrame({"group": ["same", "same", "different"], "value": [0.9, 0.8, 0.1]}),
             groups=["same", "different"],
             label="x",
             reference=0.5,
         ),
-        "curves": figures.curves(
+        "curves": points.curves(
             checkpoints[checkpoints["split"] == SPLITS[0]],
             variants=VARIANTS,
             x="prompts",
@@ -149,7 +153,7 @@ def all_figures() -> dict[str, Figure]:
             log=True,
             diagonal=True,
         ),
-        "search": figures.certificate_curve(search, variants=["soft"], tolerance=0.02),
+        "search": drawings.certificate_curve(search, variants=["soft"], tolerance=0.02),
     }
 
 
@@ -177,7 +181,7 @@ def test_the_trade_off_joins_what_no_other_variant_beats():
         for m, values in (("score", able), ("nW1", error))
         for v in VARIANTS
     ]
-    figure = figures.tradeoff(
+    figure = points.tradeoff(
         pd.DataFrame(rows), variants=VARIANTS, x="score", xlabel="right", panels={"nW1": "unseen"}, ylabel="nW1"
     )
     (axis,) = figure.axes
@@ -193,7 +197,7 @@ def test_over_draws_the_level_and_joins_one_variant_a_place():
         for v, (share, y) in values.items()
     ]
     rows += [row | {"measure": "difference"} for row in rows if row["variant"] != "base"]
-    figure = figures.over(
+    figure = points.over(
         pd.DataFrame(rows),
         variants=["hard", "soft", "near"],
         x="share",
@@ -210,41 +214,41 @@ def test_over_draws_the_level_and_joins_one_variant_a_place():
 
 
 def test_a_figure_is_shown_once():
-    figures.headline(headline_frame(), variants=VARIANTS, splits=SPLITS)
+    points.headline(headline_frame(), variants=VARIANTS, splits=SPLITS)
     assert mpl.pyplot.get_fignums() == []
 
 
 def test_the_colours_of_the_variants_are_fixed_and_distinct():
     known = ["target", "temperature", *VARIANTS]
-    assert len({figures.look(name).colour for name in known}) == 6
-    assert len({figures.look(name).marker for name in known}) == 6
+    assert len({book_style.look(name).colour for name in known}) == 6
+    assert len({book_style.look(name).marker for name in known}) == 6
     methods = ["soft", "long", "hard", "wide"]
-    assert figures.look("soft", methods) == figures.look("soft")
-    spare = {figures.look(name, methods).colour for name in ("long", "wide")}
-    assert len(spare) == 2 and not spare & {figures.look(name).colour for name in known}
+    assert book_style.look("soft", methods) == book_style.look("soft")
+    spare = {book_style.look(name, methods).colour for name in ("long", "wide")}
+    assert len(spare) == 2 and not spare & {book_style.look(name).colour for name in known}
 
 
 def test_headline_draws_each_value_at_its_place():
     frame = headline_frame()
-    figure = figures.headline(frame, variants=VARIANTS, splits=SPLITS)
+    figure = points.headline(frame, variants=VARIANTS, splits=SPLITS)
     for axis, split in zip(figure.axes, SPLITS, strict=True):
-        assert axis.get_title() == figures.SPLITS[split]
+        assert axis.get_title() == book_style.SPLITS[split]
         drawn = {to_hex(c[0].get_color()).upper(): c[0].get_xdata()[0] for c in axis.containers}
         for _, row in frame[frame["split"] == split].iterrows():
-            assert drawn[figures.look(row["variant"]).colour] == row["value"]
+            assert drawn[book_style.look(row["variant"]).colour] == row["value"]
         hollow = [to_hex(c[0].get_color()).upper() for c in axis.containers if c[0].get_markerfacecolor() == "white"]
-        assert hollow == [figures.look("base").colour]
+        assert hollow == [book_style.look("base").colour]
 
 
 def test_headline_leaves_a_missing_variant_out():
     frame = headline_frame().query("variant != 'base'")
-    figure = figures.headline(frame, variants=VARIANTS, splits=["unseen"])
+    figure = points.headline(frame, variants=VARIANTS, splits=["unseen"])
     assert len(figure.axes[0].containers) == 3
 
 
 def test_families_are_sorted_by_the_last_variant():
     frame = family_frame()
-    figure = figures.per_family_dots(frame, variants=VARIANTS)
+    figure = points.per_family_dots(frame, variants=VARIANTS)
     (axis, *_) = figure.axes
     names = [t.get_text() for t in axis.get_yticklabels()]
     order = frame[frame["variant"] == "hard"].sort_values("value")["family"]
@@ -256,12 +260,12 @@ def test_a_variant_without_any_value_is_not_drawn_and_keeps_its_place():
     frame = family_frame()
     frame.loc[frame["variant"] == "hard", ["value", "low", "high"]] = math.nan
     frame.loc[frame["family"] == frame["family"].iloc[0], ["value", "low", "high"]] = math.nan
-    (axis, *_) = figures.per_family_dots(frame, variants=VARIANTS).axes
+    (axis, *_) = points.per_family_dots(frame, variants=VARIANTS).axes
     assert len(axis.get_yticklabels()) == frame["family"].nunique()
 
 
 def test_nothing_to_compare_is_an_empty_picture():
-    figure = figures.per_family_dots(family_frame().iloc[:0], variants=[], log=False)
+    figure = points.per_family_dots(family_frame().iloc[:0], variants=[], log=False)
     assert figure.axes[0].get_yticklabels() == []
 
 
@@ -275,7 +279,7 @@ def test_the_row_that_sums_up_stands_last_and_apart():
         (None, ["all", "a", "b"], 0),
         ("c", ["all", "a", "b"], 0),
     ):
-        axis = figures.per_family_dots(frame, variants=["soft"], together=together).axes[0]
+        axis = points.per_family_dots(frame, variants=["soft"], together=together).axes[0]
         assert [t.get_text() for t in axis.get_yticklabels()] == rows
         level = [line for line in axis.get_lines() if list(line.get_ydata()) == [1.5, 1.5]]
         assert len(level) == lines
@@ -286,7 +290,7 @@ def test_kl_bars_stack():
         [("unseen", "soft", "format", 0.5, 0.4, 0.6), ("unseen", "soft", "shape", 2.0, 1.5, 2.5)],
         columns=["split", "variant", "part", "value", "low", "high"],
     )
-    figure = figures.kl_split(parts, variants=["soft"], splits=["unseen"])
+    figure = points.kl_split(parts, variants=["soft"], splits=["unseen"])
     bars = figure.axes[0].patches
     assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(0.0, 0.5), (0.5, 2.0)]
 
@@ -294,7 +298,7 @@ def test_kl_bars_stack():
 def test_the_area_between_the_curves_is_w1():
     law = stats.binom(5, 0.4)
     values, masses = np.array([1.0, 2.5, 4.0]), np.array([0.2, 0.5, 0.3])
-    figure = figures.overlay_grid([figures.Overlay("b", law, 0, 5, {"soft": (values, masses)})], variants=["soft"])
+    figure = curves.overlay_grid([curves.Overlay("b", law, 0, 5, {"soft": (values, masses)})], variants=["soft"])
     target, answers = figure.axes[0].lines
     at = np.linspace(0, 5, 50_001)[:-1]
 
@@ -303,28 +307,28 @@ def test_the_area_between_the_curves_is_w1():
         return np.asarray(y)[np.searchsorted(x, at, side="right") - 1]
 
     area = np.abs(height(target) - height(answers)).mean() * 5
-    assert area == pytest.approx(metrics.w1_clipped(values, masses, law, 0, 5), rel=1e-3)
-    assert [target.get_color(), answers.get_color()] == [figures.look(n).colour for n in ("target", "soft")]
+    assert area == pytest.approx(distances.w1_clipped(values, masses, law, 0, 5), rel=1e-3)
+    assert [target.get_color(), answers.get_color()] == [book_style.look(n).colour for n in ("target", "soft")]
 
 
 def test_answers_out_of_sight_still_count():
     law = stats.norm()
     values, masses = [-50.0, 0.0, 50.0], [1.0, 2.0, 1.0]
-    figure = figures.overlay_grid([figures.Overlay("n", law, -3, 3, {"soft": (values, masses)})], variants=["soft"])
+    figure = curves.overlay_grid([curves.Overlay("n", law, -3, 3, {"soft": (values, masses)})], variants=["soft"])
     height = figure.axes[0].lines[1].get_ydata()
     assert height[0] == 0.25 and height[-1] == 0.75
-    binned = figures.density_grid([figures.Overlay("n", law, -3, 3, {"soft": (values, masses)})], variants=["soft"])
+    binned = curves.density_grid([curves.Overlay("n", law, -3, 3, {"soft": (values, masses)})], variants=["soft"])
     for stairs in binned.axes[0].patches:
         assert stairs.get_data().values.sum() == pytest.approx(1)
 
 
 def test_a_variant_without_a_number_is_not_drawn():
-    figure = figures.overlay_grid(overlays(), variants=["base", "soft"])
+    figure = curves.overlay_grid(overlays(), variants=["base", "soft"])
     assert [len(axis.lines) for axis in figure.axes] == [2, 2]
 
 
 def test_validation_points_are_those_that_ran():
-    figure = figures.loss_curves(log_frame(), methods=["soft"])
+    figure = learning.loss_curves(log_frame(), methods=["soft"])
     lines = figure.axes[1].lines
     assert len(lines) == 2  # a line a seed
     assert list(lines[0].get_xdata()) == [160, 320, 480]
@@ -333,7 +337,7 @@ def test_validation_points_are_those_that_ran():
 
 def test_the_trie_drawing_keeps_order_and_labels():
     labels = ["^", "1", ".", "$", "2"]
-    figure = figures.trie_drawing([-1, 0, 1, 1, 0], [0, 1, 2, 2, 1], [1, 0.7, 0.3, 0.4, 0.3], labels)
+    figure = drawings.trie_drawing([-1, 0, 1, 1, 0], [0, 1, 2, 2, 1], [1, 0.7, 0.3, 0.4, 0.3], labels)
     placed = {t.get_text(): t.get_position() for t in figure.axes[0].texts}
     assert set(placed) == set(labels)
     assert [placed[t][0] for t in labels] == [0, 1, 2, 2, 1]
@@ -353,32 +357,32 @@ def test_every_panel_of_the_learning_curves_shows_its_curve():
     rising = headline_frame().assign(prompts=100)
     rising["value"] = rising["split"].map(dict(zip(SPLITS, (0.3, 0.9, 1.4), strict=True)))
     rising = rising.assign(low=rising["value"] / 2, high=rising["value"] * 2)
-    figure = figures.learning_curves(rising, variants=VARIANTS, splits=SPLITS)
+    figure = learning.learning_curves(rising, variants=VARIANTS, splits=SPLITS)
     assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] >= 2.8 for axis in figure.axes)
 
 
 def test_words_and_tables():
-    assert report.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50,\N{NO-BREAK SPACE}1.20]"
-    assert report.with_interval(-0.001, -0.2, math.inf) == "0.00 [-0.20,\N{NO-BREAK SPACE}inf]"
-    assert report.with_interval(math.nan, math.nan, math.nan) == "–"
-    assert report.with_interval(0.654, math.nan, math.nan) == "0.65"
-    html = report.table(pd.DataFrame({"name": ["a<b"], "x": [0.12345], "y": [math.nan]})).data
+    assert tables.with_interval(0.654, 0.5, 1.2) == "0.65 [0.50,\N{NO-BREAK SPACE}1.20]"
+    assert tables.with_interval(-0.001, -0.2, math.inf) == "0.00 [-0.20,\N{NO-BREAK SPACE}inf]"
+    assert tables.with_interval(math.nan, math.nan, math.nan) == "–"
+    assert tables.with_interval(0.654, math.nan, math.nan) == "0.65"
+    html = tables.table(pd.DataFrame({"name": ["a<b"], "x": [0.12345], "y": [math.nan]})).data
     named = pd.DataFrame({"x": [1]}).rename_axis(columns="split")
-    assert "split" not in report.table(named).data
-    written = report.table(pd.DataFrame({"text": ["$$x$$ <b>\n" + "y" * 99]}), verbatim=["text"]).data
+    assert "split" not in tables.table(named).data
+    written = tables.table(pd.DataFrame({"text": ["$$x$$ <b>\n" + "y" * 99]}), verbatim=["text"]).data
     assert "<code>$$x$$ &lt;b&gt;<br>" + "y" * 99 + "</code>" in written
     assert "a&lt;b" in html and "0.123<" in html and "nan" not in html.lower()
 
 
 def test_heavy_tails_get_a_logarithmic_axis_and_narrow_bins():
     law = stats.lognorm(2.0, scale=12.0)
-    setting = figures.Overlay("x", law, law.ppf(0.001), law.ppf(0.999), {"soft": ([1.0, 20.0], [1.0, 1.0])})
-    assert figures.overlay_grid([setting], variants=["soft"]).axes[0].get_xscale() == "symlog"
-    (target, *_) = figures.density_grid([setting], variants=["soft"]).axes[0].patches
+    setting = curves.Overlay("x", law, law.ppf(0.001), law.ppf(0.999), {"soft": ([1.0, 20.0], [1.0, 1.0])})
+    assert curves.overlay_grid([setting], variants=["soft"]).axes[0].get_xscale() == "symlog"
+    (target, *_) = curves.density_grid([setting], variants=["soft"]).axes[0].patches
     assert target.get_data().edges[-1] < law.ppf(0.98)
     wide = stats.binom(400, 0.5)
-    many = figures.Overlay("y", wide, 140, 260, {})
-    (target, *_) = figures.density_grid([many], variants=[]).axes[0].patches
+    many = curves.Overlay("y", wide, 140, 260, {})
+    (target, *_) = curves.density_grid([many], variants=[]).axes[0].patches
     assert len(target.get_data().values) <= 60
     assert target.get_data().values.sum() == pytest.approx(1)
 
@@ -386,7 +390,7 @@ def test_heavy_tails_get_a_logarithmic_axis_and_narrow_bins():
 def test_measurements_of_other_seeds_are_left_out(tmp_path: Path) -> None:
     for variant, seeds in {"base": [-1], "temperature": [-1], "soft": [3, 11, 29]}.items():
         pd.DataFrame({"variant": variant, "seed": seeds}).to_parquet(tmp_path / f"{variant}.parquet")
-    frame = report.measurements(tmp_path, ["base", "soft", "temperature"], (29, 11))
+    frame = results.measurements(tmp_path, ["base", "soft", "temperature"], (29, 11))
     assert list(zip(frame["variant"], frame["seed"], strict=True)) == [
         ("base", -1),
         ("soft", 11),

@@ -14,16 +14,22 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from calibnb import finetune, laws, models, params, specs
 from calibnb.errors import UserError
-from calibnb.finetune import Example, TrieLoss, batch, example, partners, prompts_of_run, schedule
-from calibnb.laws import AnswerLaw
-from calibnb.mixture import Turn
+from calibnb.laws import canonical, specs
+from calibnb.laws.canonical import AnswerLaw
+from calibnb.models import chatformat, loading
+from calibnb.pipeline import params as pipeline_params
+from calibnb.training import adapters, curriculum, loop, packing
+from calibnb.training import params as training_params
+from calibnb.training.curriculum import partners, prompts_of_run, schedule
+from calibnb.training.mixture import Turn
+from calibnb.training.objective import TrieLoss
+from calibnb.training.packing import Example, batch, example
 
 from conftest import digit_chat_tokenizer, tiny_model  # isort: skip
 
 CPU = torch.device("cpu")
-STUDY = params.load(Path(__file__).parent.parent / "params.yaml")
+STUDY = pipeline_params.load(Path(__file__).parent.parent / "params.yaml")
 ALL = specs.build(STUDY.families, STUDY.data.validation_share, STUDY.data.significant_digits)
 SOME = ("uniform", "binomial", "geometric")
 SETTINGS = [
@@ -33,7 +39,7 @@ SETTINGS = [
 SMALL = {f: STUDY.families[f] for f in SOME}
 
 
-def method(name: str = "hard", **changes: object) -> params.FinetuneParams:
+def method(name: str = "hard", **changes: object) -> training_params.FinetuneParams:
     block = STUDY.finetune[name]
     small = block.space.model_copy(update={"max_bins": 50})
     lora = block.lora.model_copy(update={"rank": 4, "alpha": 8})
@@ -47,7 +53,9 @@ def little_law(seed: int) -> AnswerLaw:
     return AnswerLaw(strings, np.array([float(s) for s in strings]), p)
 
 
-def some_examples(chat: models.ChatFormat, estimator: str, average: str) -> list[tuple[Example, AnswerLaw, np.ndarray]]:
+def some_examples(
+    chat: chatformat.ChatFormat, estimator: str, average: str
+) -> list[tuple[Example, AnswerLaw, np.ndarray]]:
     out = []
     for seed, text in enumerate(["one", "another prompt", "a third"]):
         law = little_law(seed)
@@ -58,7 +66,7 @@ def some_examples(chat: models.ChatFormat, estimator: str, average: str) -> list
 
 def unpacked_loss(
     model: PreTrainedModel,
-    chat: models.ChatFormat,
+    chat: chatformat.ChatFormat,
     prompt: list[int],
     law: AnswerLaw,
     counts: np.ndarray,
@@ -98,7 +106,7 @@ def unpacked_loss(
 def test_packed_loss_and_gradients_equal_one_row_a_completion(
     any_model: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, estimator: str, average: str
 ) -> None:
-    chat = models.chat_format(digit_tokenizer)
+    chat = chatformat.chat_format(digit_tokenizer)
     made = some_examples(chat, estimator, average)
     any_model.requires_grad_(True)
     any_model.get_output_embeddings().requires_grad_(False)
@@ -122,7 +130,7 @@ def test_the_three_estimators_expect_one_gradient(
     llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """The expectation is taken exactly, over every answer that one draw can give."""
-    chat = models.chat_format(digit_tokenizer)
+    chat = chatformat.chat_format(digit_tokenizer)
     law, prompt = little_law(0), chat.prompt_ids("one")
     weight = llama.model.layers[0].mlp.up_proj.weight
     llama.requires_grad_(False)
@@ -185,8 +193,8 @@ def test_partners_are_a_shuffle_without_fixed_points() -> None:
     assert all(a is not b for a, b in zip(order, found, strict=True))
 
 
-def train_tiny(tmp_path: Path, folder: Path, m: params.FinetuneParams, **more: object) -> finetune.Trained:
-    return finetune.train(
+def train_tiny(tmp_path: Path, folder: Path, m: training_params.FinetuneParams, **more: object) -> loop.Trained:
+    return loop.train(
         folder, tmp_path / "out", SETTINGS, SMALL, m, STUDY.prompt,
         significant_digits=4, seed=7, device=CPU, dtype=torch.float32, scratch=tmp_path / "scratch", **more,
     )  # fmt: skip
@@ -249,7 +257,7 @@ def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path, tiny_folde
 def test_unseen_and_held_out_settings_are_refused(tmp_path: Path, tiny_folder: Path) -> None:
     unseen = [s for s in ALL if s.split == "unseen"][:2]
     with pytest.raises(ValueError, match="train and validation settings only"):
-        finetune.train(
+        loop.train(
             tiny_folder, tmp_path / "out", unseen, SMALL, method(), STUDY.prompt,
             significant_digits=4, seed=7, device=CPU, dtype=torch.float32, scratch=tmp_path / "s",
         )  # fmt: skip
@@ -263,8 +271,8 @@ def test_accumulated_parts_give_the_step_of_the_whole(tmp_path: Path, tiny_folde
 
 
 def test_an_example_of_hard_samples_tokenises_the_drawn_answers_only(digit_tokenizer: PreTrainedTokenizerFast) -> None:
-    chat = models.chat_format(digit_tokenizer)
-    law = laws.of_spec(SETTINGS[0], STUDY.structured.space)
+    chat = chatformat.chat_format(digit_tokenizer)
+    law = canonical.of_spec(SETTINGS[0], STUDY.structured.space)
     counts = np.zeros(len(law.strings), int)
     counts[[3, 5]] = 2, 1
     hard = example(chat.prompt_ids("x"), law, counts, chat, "samples", "tokens")
@@ -276,7 +284,7 @@ def test_an_example_of_hard_samples_tokenises_the_drawn_answers_only(digit_token
 def test_bfloat16_training_follows_float32(tmp_path: Path, tiny_folder: Path) -> None:
     exact = train_tiny(tmp_path / "a", tiny_folder, method())
     AcceleratorState._reset_state(True)  # one process holds one precision
-    rough = finetune.train(
+    rough = loop.train(
         tiny_folder, tmp_path / "b", SETTINGS, SMALL, method(), STUDY.prompt,
         significant_digits=4, seed=7, device=CPU, dtype=torch.bfloat16, scratch=tmp_path / "s",
     )  # fmt: skip
@@ -285,7 +293,7 @@ def test_bfloat16_training_follows_float32(tmp_path: Path, tiny_folder: Path) ->
 
 
 def test_adapters_never_touch_embeddings_head_or_other_towers() -> None:
-    model = finetune.with_adapter(tiny_model("gemma3", 64), method())
+    model = adapters.with_adapter(tiny_model("gemma3", 64), method())
     touched = [n for n, p in model.named_parameters() if p.requires_grad]
     assert touched
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
@@ -298,7 +306,7 @@ TURNS = [Turn("How are you?", "12, thanks."), Turn("And now?", "Well."), Turn("W
 
 def some_adapter(seed: int = 0) -> PeftModel:
     """A tiny model with an adapter that changes something."""
-    model = finetune.with_adapter(tiny_model("llama", len(digit_chat_tokenizer())), method())
+    model = adapters.with_adapter(tiny_model("llama", len(digit_chat_tokenizer())), method())
     torch.manual_seed(seed)
     for name, p in model.named_parameters():
         if "lora_B" in name:
@@ -311,8 +319,8 @@ def test_ordinary_loss_and_gradient_by_brute_force(
     digit_tokenizer: PreTrainedTokenizerFast, own: float, near: float
 ) -> None:
     """Mean over answers of the mean over tokens, of the negative log-likelihood and of KL(base || adapter)."""
-    chat, model = models.chat_format(digit_tokenizer), some_adapter()
-    examples = [finetune.ordinary_example(turn, chat) for turn in TURNS]
+    chat, model = chatformat.chat_format(digit_tokenizer), some_adapter()
+    examples = [packing.ordinary_example(turn, chat) for turn in TURNS]
     expected = torch.zeros((), dtype=torch.float64)
     for turn in TURNS:
         prompt, answer = chat.prompt_ids(turn.prompt), [*chat.answer_ids([turn.answer])[0], chat.end_id]
@@ -335,9 +343,9 @@ def test_ordinary_loss_and_gradient_by_brute_force(
 
 
 def test_a_fresh_adapter_is_at_no_distance_from_the_base(digit_tokenizer: PreTrainedTokenizerFast) -> None:
-    chat = models.chat_format(digit_tokenizer)
-    model = finetune.with_adapter(tiny_model("llama", len(digit_tokenizer)), method())
-    loss = TrieLoss(model)(batch([finetune.ordinary_example(t, chat) for t in TURNS], CPU), 0.0, 1.0)
+    chat = chatformat.chat_format(digit_tokenizer)
+    model = adapters.with_adapter(tiny_model("llama", len(digit_tokenizer)), method())
+    loss = TrieLoss(model)(batch([packing.ordinary_example(t, chat) for t in TURNS], CPU), 0.0, 1.0)
     loss.backward()
     assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
     assert max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None) < 1e-6
@@ -345,15 +353,15 @@ def test_a_fresh_adapter_is_at_no_distance_from_the_base(digit_tokenizer: PreTra
 
 @pytest.mark.parametrize(("count", "available"), [(0, 3), (2, 3), (7, 3), (6, 3)])
 def test_every_ordinary_example_comes_before_any_comes_again(count: int, available: int) -> None:
-    order = finetune.ordinary_order(count, available, seed=5)
+    order = curriculum.ordinary_order(count, available, seed=5)
     assert len(order) == count
     for start in range(0, count, available):
         part = order[start : start + available]
         assert len(set(part)) == len(part) and set(part) <= set(range(available))
 
 
-def mixed(share: float, near: float = 0.0) -> params.FinetuneParams:
-    mixture = params.MixtureParams(source="self", share=share, prompts_per_step=2)
+def mixed(share: float, near: float = 0.0) -> training_params.FinetuneParams:
+    mixture = training_params.MixtureParams(source="self", share=share, prompts_per_step=2)
     return method(mixture=mixture, kl_to_base=near, learning_rate=1e-2, epochs=3.0)
 
 
@@ -370,11 +378,11 @@ def test_a_mixture_learns_its_answers_and_still_calibrates(tmp_path: Path, tiny_
 
 
 def test_the_pull_to_the_base_keeps_an_adapter_near(tmp_path: Path, tiny_folder: Path) -> None:
-    def distance(run: str, m: params.FinetuneParams) -> float:
+    def distance(run: str, m: training_params.FinetuneParams) -> float:
         train_tiny(tmp_path / run, tiny_folder, m, ordinary=TURNS)
-        model, tokenizer = models.load(tiny_folder, adapter=tmp_path / run / "out", device=CPU, dtype=torch.float32)
-        base, _ = models.load(tiny_folder, device=CPU, dtype=torch.float32)
-        row = torch.tensor([models.chat_format(tokenizer).prompt_ids(TURNS[0].prompt)])
+        model, tokenizer = loading.load(tiny_folder, adapter=tmp_path / run / "out", device=CPU, dtype=torch.float32)
+        base, _ = loading.load(tiny_folder, device=CPU, dtype=torch.float32)
+        row = torch.tensor([chatformat.chat_format(tokenizer).prompt_ids(TURNS[0].prompt)])
         with torch.no_grad():
             p, q = (torch.log_softmax(m(row).logits[0, -1].double(), -1) for m in (base, model))
         return float((p.exp() * (p - q)).sum())
@@ -394,7 +402,7 @@ def test_ordinary_examples_are_all_read_before_the_first_step(
 ) -> None:
     """Also one that no step would draw."""
     bad = Turn("Why?", "So.<|im_end|>", where="mine.jsonl, line 99")
-    monkeypatch.setattr(finetune, "_parts_of_steps", lambda *_: pytest.fail("a step began"))
+    monkeypatch.setattr(loop, "_parts_of_steps", lambda *_: pytest.fail("a step began"))
     with pytest.raises(UserError, match=r"^mine.jsonl, line 99: .* holds '<\|im_end\|>'"):
         train_tiny(tmp_path, tiny_folder, mixed(0.5), ordinary=[*TURNS * 40, bad])
     assert not (tmp_path / "out").exists()
@@ -404,23 +412,23 @@ def test_ordinary_examples_come_in_their_order(
     tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of the run are tokenised once and are the ones that each step would have made."""
-    chat, seen = models.chat_format(digit_chat_tokenizer()), []
+    chat, seen = chatformat.chat_format(digit_chat_tokenizer()), []
 
     def begin(order: object, examples: list[Example], *_: object) -> None:
         seen.extend(examples)
         raise KilledError
 
-    monkeypatch.setattr(finetune, "_parts_of_steps", begin)
+    monkeypatch.setattr(loop, "_parts_of_steps", begin)
     with pytest.raises(KilledError):
         train_tiny(tmp_path, tiny_folder, mixed(0.5), ordinary=TURNS)
-    drawn = finetune.ordinary_order(len(seen), len(TURNS), 7)
+    drawn = curriculum.ordinary_order(len(seen), len(TURNS), 7)
     assert [e.prompt for e in seen] == [chat.prompt_ids(TURNS[i].prompt) for i in drawn] and len(seen) > len(TURNS)
     for i, made in zip(drawn, seen, strict=True):
         assert made.trie.token[1:].tolist() == [*chat.answer_ids([TURNS[i].answer])[0], chat.end_id]
 
 
 def test_a_run_that_diverges_is_one_line(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune, "validation_loss", lambda *_: float("nan"))
+    monkeypatch.setattr(loop, "validation_loss", lambda *_: float("nan"))
     with pytest.raises(UserError, match=r"loss is never a number; learning_rate must be lower, got 1\.0$"):
         train_tiny(tmp_path, tiny_folder, method(learning_rate=1.0))
     assert not (tmp_path / "out").exists()

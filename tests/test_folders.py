@@ -32,8 +32,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
-from calibnb import models, tree, trie
 from calibnb.errors import UserError
+from calibnb.models import __main__, cards, chatformat, fetching, loading
+from calibnb.trees import attention, trie
 
 Tensors = dict[str, torch.Tensor]
 
@@ -41,7 +42,7 @@ Tensors = dict[str, torch.Tensor]
 def refused(folder: Path, out: Path) -> str:
     """The one line that refuses a folder, the same thing being refused where it is fetched and where it is loaded."""
     lines = []
-    for action in (lambda: models.fetch(str(folder), out), lambda: models.load(folder)):
+    for action in (lambda: fetching.fetch(str(folder), out), lambda: loading.load(folder)):
         with pytest.raises(UserError) as caught:
             action()
         lines.append(str(caught.value))
@@ -72,11 +73,11 @@ def change(file: Path, make: Callable[[Tensors], Tensors]) -> None:
 
 # ---------------------------------------------------------------------------------------- one set of files
 def test_one_file_and_shards_are_the_same_model(either: Path, tmp_path: Path, llama: PreTrainedModel) -> None:
-    card = models.fetch(str(either), tmp_path / "out")
+    card = fetching.fetch(str(either), tmp_path / "out")
     assert card.parameters == sum(p.numel() for p in llama.parameters())
-    here = {file.name: models.file_sha256(file) for file in either.glob("*.safetensors")}
+    here = {file.name: cards.file_sha256(file) for file in either.glob("*.safetensors")}
     assert card.safetensors_sha256 == here
-    loaded = models.load(tmp_path / "out")[0].state_dict()
+    loaded = loading.load(tmp_path / "out")[0].state_dict()
     for name, tensor in llama.state_dict().items():
         assert torch.equal(loaded[name], tensor), name
 
@@ -117,25 +118,25 @@ def test_a_hub_repository_has_others_beside_its_own(
     (either / name).write_bytes(min(either.glob("*.safetensors")).read_bytes() if name.endswith("s") else b"{}")
     (either / "original").mkdir()
     (either / "original" / "consolidated.safetensors").write_bytes(b"not read")
-    monkeypatch.setattr(models, "snapshot_download", lambda *_, **__: str(either))
-    card = models.fetch("org/name", tmp_path / "out")
+    monkeypatch.setattr(fetching, "snapshot_download", lambda *_, **__: str(either))
+    card = fetching.fetch("org/name", tmp_path / "out")
     assert card.parameters == sum(p.numel() for p in llama.parameters())
     assert {file.name for file in (tmp_path / "out").glob("*.safetensors")} == set(card.safetensors_sha256) == own
-    assert torch.equal(models.load(tmp_path / "out")[0].lm_head.weight, llama.lm_head.weight)
+    assert torch.equal(loading.load(tmp_path / "out")[0].lm_head.weight, llama.lm_head.weight)
 
 
 def test_two_sets_of_weights_on_the_hub(
     shards: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copy(tiny_folder / "model.safetensors", shards)
-    monkeypatch.setattr(models, "snapshot_download", lambda *_, **__: str(shards))
+    monkeypatch.setattr(fetching, "snapshot_download", lambda *_, **__: str(shards))
     with pytest.raises(UserError, match="two sets of weights"):
-        models.fetch("org/name", tmp_path / "out")
+        fetching.fetch("org/name", tmp_path / "out")
 
 
 def test_a_trained_adapter_saved_into_its_base(tiny_folder: Path, tmp_path: Path) -> None:
     """transformers would lay it over the base without a word."""
-    base, _ = models.load(tiny_folder)
+    base, _ = loading.load(tiny_folder)
     get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tiny_folder)
     assert "adapter_config.json, adapter_model.safetensors beside" in refused(tiny_folder, tmp_path / "out")
 
@@ -217,8 +218,8 @@ def test_a_tied_head_may_be_missing(tmp_path: Path, digit_tokenizer: PreTrainedT
     if saved:
         rows = "model.embed_tokens.weight"
         change(tmp_path / "in" / "model.safetensors", lambda all: all | {"lm_head.weight": all[rows].clone()})
-    assert models.fetch(str(tmp_path / "in"), tmp_path / "out").parameters == untied - 100 * 32
-    loaded = models.load(tmp_path / "out")[0]
+    assert fetching.fetch(str(tmp_path / "in"), tmp_path / "out").parameters == untied - 100 * 32
+    loaded = loading.load(tmp_path / "out")[0]
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
 
 
@@ -230,7 +231,7 @@ def test_a_tied_head_that_differs_is_refused(tmp_path: Path, digit_tokenizer: Pr
     digit_tokenizer.save_pretrained(tmp_path / "in")
     change(tmp_path / "in" / "model.safetensors", lambda all: all | {"lm_head.weight": torch.ones(100, 32)})
     with pytest.raises(UserError, match=r"ties lm_head\.weight to model\.embed_tokens\.weight, but the weights differ"):
-        models.fetch(str(tmp_path / "in"), tmp_path / "out")
+        fetching.fetch(str(tmp_path / "in"), tmp_path / "out")
 
 
 # ---------------------------------------------------------------------------------------- broken files
@@ -329,14 +330,14 @@ def test_configurations_that_cannot_be_read(
     configure(tiny_folder, **changes)
     assert line in refused(tiny_folder, tmp_path / "out")
     capfd.readouterr()
-    assert models.main(["fetch", str(tiny_folder), str(tmp_path / "out")]) == 1
+    assert __main__.main(["fetch", str(tiny_folder), str(tmp_path / "out")]) == 1
     assert capfd.readouterr().err.count("\n") == 1
 
 
 def test_dense_weights_may_say_so(tiny_folder: Path, tmp_path: Path, llama: PreTrainedModel) -> None:
     configure(tiny_folder, quantization_config=None)
-    assert models.fetch(str(tiny_folder), tmp_path / "out").quantisation is None
-    assert torch.equal(models.load(tmp_path / "out")[0].lm_head.weight, llama.lm_head.weight)
+    assert fetching.fetch(str(tiny_folder), tmp_path / "out").quantisation is None
+    assert torch.equal(loading.load(tmp_path / "out")[0].lm_head.weight, llama.lm_head.weight)
 
 
 # ---------------------------------------------------------------------------------------- attention
@@ -358,7 +359,7 @@ SIZES = {
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
 def test_attention_is_not_what_a_configuration_was_saved_with(tiny_folder: Path, key: str, saved: str) -> None:
     configure(tiny_folder, **{key: saved})
-    assert models.load(tiny_folder)[0].config._attn_implementation == "sdpa"
+    assert loading.load(tiny_folder)[0].config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize(
@@ -377,9 +378,9 @@ def test_models_that_the_study_cannot_measure_are_refused_when_loaded(
     """Gemma 2 knows eager attention alone, which is no reason to stumble over it."""
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "in")
     digit_tokenizer.save_pretrained(tmp_path / "in")
-    models.fetch(str(tmp_path / "in"), tmp_path / "out")
+    fetching.fetch(str(tmp_path / "in"), tmp_path / "out")
     with pytest.raises(UserError, match=rf"^models: {config.model_type} .*$") as caught:
-        tree.Body(models.load(tmp_path / "out", dtype=torch.bfloat16)[0])
+        attention.Body(loading.load(tmp_path / "out", dtype=torch.bfloat16)[0])
     assert "\n" not in str(caught.value)
 
 
@@ -431,13 +432,13 @@ def test_a_multimodal_folder_answers_or_is_refused(
     if kind in ("llama4", "mllama"):  # their causal language models take the text part out of no whole one
         assert "they hold multi_modal_projector." in refused(tmp_path / "in", tmp_path / "out")
         return
-    card = models.fetch(str(tmp_path / "in"), tmp_path / "out")
-    model, tokenizer = models.load(tmp_path / "out")
+    card = fetching.fetch(str(tmp_path / "in"), tmp_path / "out")
+    model, tokenizer = loading.load(tmp_path / "out")
     assert card.parameters == sum(p.numel() for p in model.parameters())
-    chat, answers = models.chat_format(tokenizer), ["1", "12", "-3.5"]
+    chat, answers = chatformat.chat_format(tokenizer), ["1", "12", "-3.5"]
     prompt, rows = chat.prompt_ids("Draw"), chat.answer_ids(answers)
     tree_of = trie.build(rows, np.full(3, 1 / 3), chat.end_id)
-    got = tree.answer_log_probabilities(tree.Body(model), prompt, tree_of)
+    got = attention.answer_log_probabilities(attention.Body(model), prompt, tree_of)
     for answer, mine in zip(rows, got, strict=True):
         ids = [*prompt, *answer, chat.end_id]
         with torch.no_grad():
@@ -487,10 +488,10 @@ def test_a_token_of_the_template_beyond_the_embedding(tmp_path: Path, where: str
     new = AddedToken("<|new|>", special=special, normalized=False)
     folder = with_tokens(tmp_path / "in", new, chat_template=TEMPLATE_TOKENS[where])
     with pytest.raises(UserError, match=r"has '<\|new\|>' \(100\), but the weights have rows for ids below 100"):
-        models.fetch(str(folder), tmp_path / "out")
+        fetching.fetch(str(folder), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     enough = with_tokens(tmp_path / "enough", new, rows=101, chat_template=TEMPLATE_TOKENS[where])
-    models.fetch(str(enough), tmp_path / "out")
+    fetching.fetch(str(enough), tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["bos_token", "eos_token", "unk_token", "pad_token"])
@@ -498,7 +499,7 @@ def test_a_named_token_beyond_the_embedding(tmp_path: Path, name: str) -> None:
     new = AddedToken("<|new|>", special=True)
     folder = with_tokens(tmp_path / "in", new, **{name: "<|new|>"})
     with pytest.raises(UserError, match=r"'<\|new\|>' \(100\)"):
-        models.fetch(str(folder), tmp_path / "out")
+        fetching.fetch(str(folder), tmp_path / "out")
 
 
 @pytest.mark.parametrize("added", [0, 1, 7])
@@ -506,7 +507,7 @@ def test_tokens_of_ordinary_text_beyond_the_embedding(tmp_path: Path, added: int
     """Words added without rows, or a tokenizer of more words than the model's own."""
     folder = with_tokens(tmp_path / "in", *(AddedToken(f"word{i}") for i in range(added)), rows=99)
     with pytest.raises(UserError, match=r"rows for ids below 99") as caught:
-        models.fetch(str(folder), tmp_path / "out")
+        fetching.fetch(str(folder), tmp_path / "out")
     assert "'~' (99)" in str(caught.value) and str(caught.value).count("(") == min(added + 1, 4)
 
 
@@ -514,5 +515,5 @@ def test_tokens_of_ordinary_text_beyond_the_embedding(tmp_path: Path, added: int
 def test_rows_may_be_left_over_and_unused_special_tokens_lie_beyond(tmp_path: Path, rows: int) -> None:
     """Padded embeddings; Gemma 3, whose text models have no row for the image token."""
     unused = [AddedToken(f"<image{i}>", special=True) for i in range(30)]
-    models.fetch(str(with_tokens(tmp_path / "in", *unused, rows=rows)), tmp_path / "out")
-    assert set(models.load(tmp_path / "out")[1].get_vocab()) > {*SPECIAL, "<image29>"}
+    fetching.fetch(str(with_tokens(tmp_path / "in", *unused, rows=rows)), tmp_path / "out")
+    assert set(loading.load(tmp_path / "out")[1].get_vocab()) > {*SPECIAL, "<image29>"}

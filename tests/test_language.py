@@ -19,10 +19,21 @@ from hypothesis import strategies as st
 from scipy import stats
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from calibnb import metrics, models, params, specs
-from calibnb.answers import number_tokens, open_law
-from calibnb.benchmarks import language
-from calibnb.benchmarks.language import (
+from calibnb import yaml_files
+from calibnb.benchmarks.language import drawn, enumerated, suites
+from calibnb.benchmarks.language import reading as language_reading
+from calibnb.benchmarks.language.drawn import (
+    draws_measures,
+    inversions,
+    inversions_law,
+    perfect_position_deviation,
+    perfect_tv,
+    position_deviation,
+    shuffle_measures,
+)
+from calibnb.benchmarks.language.enumerated import choice_measures, w1_of_numbers
+from calibnb.benchmarks.language.reading import read_draws, read_shuffle
+from calibnb.benchmarks.language.suites import (
     EXACT,
     SUITES,
     Answer,
@@ -31,33 +42,26 @@ from calibnb.benchmarks.language import (
     Item,
     Paraphrase,
     Shuffle,
-    choice_measures,
-    draws_measures,
-    inversions,
-    inversions_law,
     load_items,
-    perfect_position_deviation,
-    perfect_tv,
-    position_deviation,
     probability,
-    read_draws,
-    read_shuffle,
-    shuffle_measures,
     target,
-    w1_of_numbers,
 )
-from calibnb.benchmarks.structured import Target, measures_of_open_law
+from calibnb.benchmarks.structured.measures import Target, measures_of_open_law
 from calibnb.errors import UserError
-from calibnb.params import OpenParams
-from calibnb.tree import Body
+from calibnb.laws import distances, numbers, specs
+from calibnb.models import chatformat
+from calibnb.pipeline import params
+from calibnb.trees.attention import Body
+from calibnb.trees.number_search import number_tokens, open_law
+from calibnb.trees.params import OpenParams
 
 ITEMS = load_items("bundled")
-WRITTEN = params.read(Path(language.__file__).parents[1] / "prompts" / "language.yaml")
+WRITTEN = yaml_files.read(Path(suites.__file__).with_name("items.yaml"))
 SEARCH = OpenParams(tolerance=0.5, max_nodes=40, nodes_per_pass=20)
 
 
 def answers(law: dict[str, Fraction | int]) -> tuple[Answer, ...]:
-    return tuple(Answer(text, Fraction(p), metrics.spellings([text])) for text, p in law.items())
+    return tuple(Answer(text, Fraction(p), numbers.spellings([text])) for text, p in law.items())
 
 
 def fair(*texts: str) -> tuple[Answer, ...]:
@@ -89,7 +93,7 @@ def test_bundled_law(item: Choice | Draws) -> None:
     assert all(answer.text in answer.spellings for answer in item.answers)
     last = item.prompt[item.prompt.rindex("Answer with ") :]
     assert item.prompt.endswith(".") and "?" not in last
-    if language.numbers_of(item.answers) is None and item.id != "weekdays-7":
+    if suites.numbers_of(item.answers) is None and item.id != "weekdays-7":
         assert all(re.search(rf"\b{answer.text}\b", last) for answer in item.answers)
     else:
         assert re.search(r"digit|number|age|names of days", last) or all(a.text in last for a in item.answers)
@@ -228,8 +232,8 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     )
     coin, whole, half, draws, shuffle, paraphrase = load_items(path)
     assert isinstance(coin, Choice) and coin.answers == (
-        Answer("heads", Fraction(1, 2), metrics.spellings(["heads", "head"])),
-        Answer("tails", Fraction(1, 2), metrics.spellings(["tails"])),
+        Answer("heads", Fraction(1, 2), numbers.spellings(["heads", "head"])),
+        Answer("tails", Fraction(1, 2), numbers.spellings(["tails"])),
     )
     assert isinstance(whole, Choice) and [a.text for a in whole.answers] == ["-1", "0", "1"]
     assert isinstance(half, Choice) and [a.text for a in half.answers] == ["0.5", "1.0", "1.5"]
@@ -418,7 +422,7 @@ FLIPS = Draws(
     "draws",
     "coin",
     "?",
-    tuple(Answer(t, Fraction(1, 2), metrics.spellings([t, t[0]])) for t in ("heads", "tails")),
+    tuple(Answer(t, Fraction(1, 2), numbers.spellings([t, t[0]])) for t in ("heads", "tails")),
     4,
 )
 STEPS = Draws("draws", "steps", "?", fair("-1", "0", "1"), 3)
@@ -540,7 +544,7 @@ def test_rejected_flips(text: str, reason: str) -> None:
 
 def test_signs_are_read() -> None:
     for text in ("-1, 0, 1", "−1, 0, 1", "-1 0 1", "- -1\n- 0\n- 1", "[-1,0,1]", "1. -1\n2. 0\n3. 1"):
-        assert read_draws(text, STEPS) == language.Reading((0, 1, 2), "")
+        assert read_draws(text, STEPS) == language_reading.Reading((0, 1, 2), "")
     assert read_draws("1-0-1", STEPS).values == (2, 1, 2)
 
 
@@ -552,7 +556,7 @@ def test_signs_are_read() -> None:
 )
 def test_reading_undoes_writing(values: list[int], separator: str, before: str, after: str) -> None:
     text = before + separator.join(str(v + 1) for v in values) + after
-    assert read_draws(text, ROLLS) == language.Reading(tuple(values), "")
+    assert read_draws(text, ROLLS) == language_reading.Reading(tuple(values), "")
 
 
 @given(st.permutations(range(4)), st.sampled_from([", ", "\n", "; ", " > ", " -> "]), st.booleans())
@@ -560,7 +564,7 @@ def test_reading_a_shuffle_undoes_writing_it(order: list[int], separator: str, n
     for item in (TITLES, DIGITS, LETTERS):
         parts = [f"{n + 1}. " * numbered + item.entries[i] for n, i in enumerate(order)]
         text = ("\n" if numbered else separator).join(parts)
-        assert read_shuffle(text, item) == language.Reading(tuple(order), "")
+        assert read_shuffle(text, item) == language_reading.Reading(tuple(order), "")
 
 
 @pytest.mark.parametrize(
@@ -578,7 +582,7 @@ def test_reading_a_shuffle_undoes_writing_it(order: list[int], separator: str, n
     ],
 )
 def test_shuffles_read_and_rejected(text: str, values: tuple[int, ...], reason: str) -> None:
-    assert read_shuffle(text, TITLES) == language.Reading(values, reason)
+    assert read_shuffle(text, TITLES) == language_reading.Reading(values, reason)
 
 
 def test_shuffled_numbers_and_letters() -> None:
@@ -597,7 +601,7 @@ def test_any_text_is_read_one_way_or_the_other(text: str) -> None:
     for reading, asked, kinds in readings:
         counts = len(reading.values) == asked and all(0 <= value < kinds for value in reading.values)
         assert counts or reading.reason
-        assert set(reading.values) <= {language.OUTSIDE, *range(kinds)}
+        assert set(reading.values) <= {language_reading.OUTSIDE, *range(kinds)}
 
 
 def test_huge_numbers_and_foreign_letters_are_no_draws() -> None:
@@ -614,7 +618,7 @@ def test_every_bundled_list_of_draws_can_be_read(item: Draws) -> None:
     texts = [item.answers[v].text for v in values]
     numbered = "\n".join(f"{n}. {text}" for n, text in enumerate(texts, 1))
     for written in (", ".join(texts), "\n".join(texts), numbered, f"Here they are: {', '.join(texts).title()}."):
-        assert read_draws(written, item) == language.Reading(values, "")
+        assert read_draws(written, item) == language_reading.Reading(values, "")
 
 
 @pytest.mark.parametrize("item", [i for i in ITEMS if isinstance(i, Shuffle)], ids=lambda i: i.id)
@@ -623,7 +627,7 @@ def test_every_bundled_shuffle_can_be_read(item: Shuffle) -> None:
     texts = [item.entries[i] for i in order]
     numbered = "\n".join(f"{n}. {text}" for n, text in enumerate(texts, 1))
     for written in (", ".join(texts), " ".join(texts), numbered, f"My order: {', '.join(texts).upper()}."):
-        assert read_shuffle(written, item) == language.Reading(order, "")
+        assert read_shuffle(written, item) == language_reading.Reading(order, "")
 
 
 # ---------------------------------------------------------------------------- measures of a closed set
@@ -668,8 +672,8 @@ def test_w1_equals_the_study_s_on_a_uniform_range(q: list[float], low: int) -> N
     law = stats.randint(low, low + 8)
     order = np.random.default_rng(1).permutation(8)
     w1, nw1 = w1_of_numbers(values[order], np.full(8, 1 / 8), masses[order])
-    assert w1 == pytest.approx(metrics.w1(values, masses, law), abs=1e-9)
-    assert nw1 == pytest.approx(metrics.normalised_w1(values, masses, law, low, low + 7), abs=1e-9)
+    assert w1 == pytest.approx(distances.w1(values, masses, law), abs=1e-9)
+    assert nw1 == pytest.approx(distances.normalised_w1(values, masses, law, low, low + 7), abs=1e-9)
 
 
 @given(weights, weights)
@@ -692,7 +696,7 @@ def test_perfect_tv_equals_the_sum_over_all_samples(p: list[float], n: int) -> N
     expected = 0.0
     for sample in itertools.product(range(len(p)), repeat=n):
         share = np.bincount(sample, minlength=len(p)) / n
-        expected += float(np.prod(law[list(sample)])) * metrics.total_variation(share, law)
+        expected += float(np.prod(law[list(sample)])) * distances.total_variation(share, law)
     assert perfect_tv(law, n) == pytest.approx(expected, abs=1e-12)
 
 
@@ -718,7 +722,7 @@ def test_inversions_by_hand() -> None:
 def test_perfect_position_deviation_equals_the_mean_over_all_pairs_of_permutations() -> None:
     orders = list(itertools.permutations(range(3)))
     values = [position_deviation(np.array(pair)) for pair in itertools.product(orders, repeat=2)]
-    spread = np.std(values) / np.sqrt(language.REPEATS)
+    spread = np.std(values) / np.sqrt(suites.REPEATS)
     assert spread > 0
     assert perfect_position_deviation(3, 2, 7) == pytest.approx(np.mean(values), abs=4 * spread)
     assert perfect_position_deviation(3, 1, 7) == pytest.approx(2 / 3)  # one permutation: an entry is always there
@@ -758,7 +762,7 @@ def test_shuffle_measures_by_hand() -> None:
     assert found["inversions"] == pytest.approx((0 + 1) / 2 / 3)
     assert found["inversions_perfect"] == 0.5
     law = np.array([1, 2, 2, 1]) / 6
-    assert found["inversions_tv"] == pytest.approx(metrics.total_variation([0.5, 0.5, 0, 0], law))
+    assert found["inversions_tv"] == pytest.approx(distances.total_variation([0.5, 0.5, 0, 0], law))
     assert found["unchanged"] == 0.5 and found["unchanged_perfect"] == pytest.approx(1 / 6)
     assert found["first_tv_perfect"] == pytest.approx(perfect_tv(np.full(3, 1 / 3), 2))
     assert found["inversions_tv_perfect"] == pytest.approx(perfect_tv(law, 2))
@@ -799,7 +803,7 @@ def test_run_sampled() -> None:
 
     coin = Choice("implicit", "coin", "no sampling here", fair("heads", "tails"))
     items = [coin, with_prompt(FLIPS, "coin?"), with_prompt(TITLES, "list?"), with_prompt(ROLLS, "die?")]
-    table, texts = language.run_sampled(ask, items, answers=4, max_new_tokens=99, seed=2)
+    table, texts = drawn.run_sampled(ask, items, answers=4, max_new_tokens=99, seed=2)
     assert asked == [(["coin?", "list?", "die?"], 4, 99)]
     assert table["id"].tolist() == ["coin", "titles", "die"]
     assert table["asked"].tolist() == [4, 4, 5] and table["answers"].tolist() == [4, 4, 4]
@@ -830,14 +834,14 @@ def test_closed_suites_by_sampling() -> None:
 
     coin = Choice("implicit", "coin", "coin?", fair("heads", "tails"))
     two = Choice("ranges", "two", "1 or 2?", fair("1", "2"))
-    table = language.run_choices(ask, [FLIPS, coin, two], answers=8, max_new_tokens=9)
+    table = drawn.run_choices(ask, [FLIPS, coin, two], answers=8, max_new_tokens=9)
     assert asked == [(["coin?", "1 or 2?"], 8, 9)]
     assert table["id"].tolist() == ["coin", "two"] and table["valid_mass"].tolist() == pytest.approx([0.5, 0.0])
     first, second = (row for _, row in table.iterrows())
     assert first["total_variation"] == pytest.approx(0.25) and first["normalised_tv"] == pytest.approx(0.5)
     assert first["total_variation_all"] == pytest.approx((abs(3 / 8 - 1 / 2) + abs(1 / 8 - 1 / 2) + 1 / 2) / 2)
     assert np.isnan(first["nw1"]) and np.isnan(second[["total_variation", "normalised_tv", "nw1"]].astype(float)).all()
-    none = language.run_choices(ask, [FLIPS], answers=8, max_new_tokens=9)
+    none = drawn.run_choices(ask, [FLIPS], answers=8, max_new_tokens=9)
     assert len(none) == 0 and {"suite", "id", "valid_mass", "normalised_tv"} <= set(none)
 
 
@@ -845,12 +849,12 @@ def test_closed_suites_by_sampling() -> None:
 
 
 @pytest.fixture(scope="module")
-def chat(digit_tokenizer: PreTrainedTokenizerFast) -> models.ChatFormat:
-    return models.chat_format(digit_tokenizer)
+def chat(digit_tokenizer: PreTrainedTokenizerFast) -> chatformat.ChatFormat:
+    return chatformat.chat_format(digit_tokenizer)
 
 
 @torch.inference_mode()
-def direct(model: PreTrainedModel, chat: models.ChatFormat, prompt: str, text: str) -> float:
+def direct(model: PreTrainedModel, chat: chatformat.ChatFormat, prompt: str, text: str) -> float:
     """Probability of an answer as a plain product over its tokens, the end token included."""
     start, own = chat.prompt_ids(prompt), [*chat.answer_ids([text])[0], chat.end_id]
     logp = torch.log_softmax(model(torch.tensor([start + own])).logits[0].double(), -1)
@@ -858,7 +862,7 @@ def direct(model: PreTrainedModel, chat: models.ChatFormat, prompt: str, text: s
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "gemma3"])
-def test_run_exact_equals_the_product_of_probabilities(architecture: str, chat: models.ChatFormat) -> None:
+def test_run_exact_equals_the_product_of_probabilities(architecture: str, chat: chatformat.ChatFormat) -> None:
     model = tiny_model(architecture, len(chat.tokenizer))
     choices = [
         Choice("implicit", "coin", "Toss.", answers({"H": Fraction(1, 4), "T": Fraction(3, 4)})),
@@ -866,7 +870,7 @@ def test_run_exact_equals_the_product_of_probabilities(architecture: str, chat: 
             "ranges", "number", "A number.", answers({"2": Fraction(1, 2), "9": Fraction(1, 3), "10": Fraction(1, 6)})
         ),
     ]
-    table = language.run_exact(Body(model), chat, [FLIPS, *choices, TITLES])
+    table = enumerated.run_exact(Body(model), chat, [FLIPS, *choices, TITLES])
     assert table["id"].tolist() == ["coin", "number"]
     for item, (_, row) in zip(choices, table.iterrows(), strict=True):
         masses = np.array([sum(direct(model, chat, item.prompt, s) for s in a.spellings) for a in item.answers])
@@ -885,10 +889,10 @@ def test_run_exact_equals_the_product_of_probabilities(architecture: str, chat: 
     assert table["w1"][1] == pytest.approx(7 * abs(1 / 2 - q[0]) + abs(5 / 6 - q[0] - q[1]))
 
 
-def test_all_bundled_questions_run_exactly(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
+def test_all_bundled_questions_run_exactly(llama: PreTrainedModel, chat: chatformat.ChatFormat) -> None:
     items = [item for item in ITEMS if item.suite in EXACT]
     few = [item for i, item in enumerate(items) if i % 9 == 0]
-    table = language.run_exact(Body(llama), chat, few)
+    table = enumerated.run_exact(Body(llama), chat, few)
     assert table["id"].tolist() == [item.id for item in few]
     assert (table["valid_mass"] > 0).all() and (table["valid_mass"] < 1).all()
     assert table["total_variation"].between(0, 1).all()
@@ -898,35 +902,35 @@ def test_all_bundled_questions_run_exactly(llama: PreTrainedModel, chat: models.
 
 
 def test_answers_that_a_tokenizer_cannot_tell_apart_are_an_error(
-    chat: models.ChatFormat, llama: PreTrainedModel
+    chat: chatformat.ChatFormat, llama: PreTrainedModel
 ) -> None:
     item = Choice("implicit", "moon", "?", fair("☽", "☾"))  # both are the unknown token
     with pytest.raises(UserError, match=r"implicit\.moon: the tokenizer writes '☾' like another answer"):
-        language.run_exact(Body(llama), chat, [item])
+        enumerated.run_exact(Body(llama), chat, [item])
 
 
-def test_tables_without_a_kind_of_suite_can_be_read(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
+def test_tables_without_a_kind_of_suite_can_be_read(llama: PreTrainedModel, chat: chatformat.ChatFormat) -> None:
     """The notebooks select columns by name, also where a file of items has none of their suites."""
     vocabulary = chat.tokenizer.get_vocab()
-    none = language.run_exact(Body(llama), chat, [FLIPS])
-    assert len(none) == 0 and set(language.EXACT_COLUMNS) <= set(none)
-    none = language.run_paraphrases(Body(llama), chat, vocabulary, [FLIPS], SEARCH)
-    assert len(none) == 0 and set(language.PARAPHRASE_COLUMNS) <= set(none)
+    none = enumerated.run_exact(Body(llama), chat, [FLIPS])
+    assert len(none) == 0 and set(suites.EXACT_COLUMNS) <= set(none)
+    none = enumerated.run_paraphrases(Body(llama), chat, vocabulary, [FLIPS], SEARCH)
+    assert len(none) == 0 and set(suites.PARAPHRASE_COLUMNS) <= set(none)
 
     def ask(prompts: Sequence[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
         return [["heads"] * draws for _ in prompts]
 
-    for table in language.run_sampled(ask, [], answers=2, max_new_tokens=9, seed=0):
+    for table in drawn.run_sampled(ask, [], answers=2, max_new_tokens=9, seed=0):
         assert len(table) == 0 and {"suite", "id", "valid"} <= set(table)
-    table, _ = language.run_sampled(ask, [FLIPS], answers=2, max_new_tokens=9, seed=0)
-    assert set(language.SAMPLED_COLUMNS) <= set(table) and table["first_tv"].isna().all()
+    table, _ = drawn.run_sampled(ask, [FLIPS], answers=2, max_new_tokens=9, seed=0)
+    assert set(suites.SAMPLED_COLUMNS) <= set(table) and table["first_tv"].isna().all()
 
 
-def test_run_paraphrases_is_the_open_law_of_each_prompt(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
+def test_run_paraphrases_is_the_open_law_of_each_prompt(llama: PreTrainedModel, chat: chatformat.ChatFormat) -> None:
     items = [item for item in ITEMS if isinstance(item, Paraphrase)][::12]
     vocabulary = chat.tokenizer.get_vocab()
     body = Body(llama)
-    table = language.run_paraphrases(body, chat, vocabulary, [FLIPS, *items], SEARCH)
+    table = enumerated.run_paraphrases(body, chat, vocabulary, [FLIPS, *items], SEARCH)
     assert table["id"].tolist() == [item.id for item in items]
     assert table["label"].tolist() == [item.spec.label for item in items]
     for item, (_, row) in zip(items, table.iterrows(), strict=True):

@@ -15,10 +15,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from calibnb import laws, params, specs
-from calibnb.blocks import SpaceParams
 from calibnb.errors import UserError
-from calibnb.families import FAMILIES
+from calibnb.laws import canonical, specs
+from calibnb.laws.families import FAMILIES
+from calibnb.laws.params import SpaceParams
+from calibnb.pipeline import params
 
 LINE = (-np.inf, np.inf)
 CANONICAL = re.compile(r"-?\d+(\.\d+)?")
@@ -28,8 +29,8 @@ def space(discretisation="coarsen", num_decimals=5, max_bins=1001) -> SpaceParam
     return SpaceParams(discretisation=discretisation, num_decimals=num_decimals, max_bins=max_bins)
 
 
-def continuous(law, **keys) -> laws.AnswerLaw:
-    return laws.answer_law(
+def continuous(law, **keys) -> canonical.AnswerLaw:
+    return canonical.answer_law(
         law, False, LINE, **{"discretisation": "coarsen", "num_decimals": 5, "max_bins": 1001} | keys
     )
 
@@ -44,7 +45,7 @@ def every_setting(study):
     return specs.build(study.families, 0.1, 4)
 
 
-def check_strings(answers: laws.AnswerLaw, max_bins: int) -> None:
+def check_strings(answers: canonical.AnswerLaw, max_bins: int) -> None:
     assert 1 <= len(answers.strings) == len(answers.values) == len(answers.probabilities) <= max_bins
     assert all(map(CANONICAL.fullmatch, answers.strings))
     assert [float(text) for text in answers.strings] == answers.values.tolist()
@@ -62,7 +63,7 @@ def test_every_setting(name, discretisation, every_setting):
     # thin differs in few lines, so fewer settings do for it
     for spec in members if discretisation == "coarsen" else members[::5]:
         law = spec.law
-        answers = laws.of_spec(spec, space(discretisation))
+        answers = canonical.of_spec(spec, space(discretisation))
         check_strings(answers, 1001)
         low, high = spec.support
         assert low <= answers.values[0] and answers.values[-1] <= high
@@ -70,7 +71,7 @@ def test_every_setting(name, discretisation, every_setting):
         middle = (answers.values[1:] + answers.values[:-1]) / 2
         middle = np.floor(middle) if spec.discrete else middle  # scipy's hypergeometric cdf wants integers
         assert np.abs(np.cumsum(answers.probabilities)[:-1] - law.cdf(middle)).max(initial=0) < 1e-9
-        q_low, q_high = law.ppf(laws.TAILS)
+        q_low, q_high = law.ppf(canonical.TAILS)
         if spec.discrete:
             assert answers.values[0] == (q_low if np.isinf(low) else low)
             assert answers.values[-1] == (q_high if np.isinf(high) else high)
@@ -116,7 +117,7 @@ def slow_law(law, discretisation, num_decimals, max_bins):
 )
 def test_against_the_definition_word_by_word(mu, sigma, discretisation, num_decimals, max_bins):
     law = stats.norm(mu, sigma)
-    low, high = law.ppf(laws.TAILS)
+    low, high = law.ppf(canonical.TAILS)
     assume(not any(abs(q * 1000 - round(q * 1000)) < 1e-4 for q in (low, high)))  # ties are a choice
     texts, mass = slow_law(law, discretisation, num_decimals, max_bins)
     assume(texts)
@@ -156,7 +157,7 @@ def test_there_is_no_minus_zero():
 def test_thin_never_builds_the_whole_grid():
     law = stats.lognorm(2.25, scale=np.exp(3.0))
     tracemalloc.start()
-    answers = laws.answer_law(law, False, (0, np.inf), discretisation="thin", num_decimals=5, max_bins=1001)
+    answers = canonical.answer_law(law, False, (0, np.inf), discretisation="thin", num_decimals=5, max_bins=1001)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(answers.strings) == 1001
@@ -173,7 +174,7 @@ def test_thin_points_are_evenly_spaced_by_index():
 
 def test_discrete_tails_go_to_both_edges():
     law = stats.skellam(10.5, 10.5)
-    answers = laws.answer_law(law, True, LINE, discretisation="thin", num_decimals=5, max_bins=1001)
+    answers = canonical.answer_law(law, True, LINE, discretisation="thin", num_decimals=5, max_bins=1001)
     low, high = (int(q) for q in law.ppf([0.001, 0.999]))
     assert answers.strings == [str(k) for k in range(low, high + 1)]
     assert answers.probabilities[0] == pytest.approx(law.cdf(low), rel=1e-10)
@@ -184,26 +185,24 @@ def test_discrete_tails_go_to_both_edges():
 def test_a_discrete_support_is_never_cut():
     law, support = stats.binom(30, 0.5), (0.0, 30.0)
     keys = {"discretisation": "thin", "num_decimals": 0}
-    assert len(laws.answer_law(law, True, support, max_bins=31, **keys).strings) == 31
+    assert len(canonical.answer_law(law, True, support, max_bins=31, **keys).strings) == 31
     with pytest.raises(UserError, match="the 31 integers from 0 to 30 must fit max_bins, got 30"):
-        laws.answer_law(law, True, support, max_bins=30, **keys)
+        canonical.answer_law(law, True, support, max_bins=30, **keys)
 
 
 def test_answers_without_mass_are_left_out():
     sure = specs.Spec("bernoulli", (("p", 1.0),), "held_out")
-    answers = laws.of_spec(sure, space())
+    answers = canonical.of_spec(sure, space())
     assert (answers.strings, answers.probabilities.tolist()) == (["1"], [1.0])
 
 
 def test_errors_name_the_setting():
     narrow = specs.Spec("gaussian", (("mu", 0.5), ("sigma", 0.01)), "train")
-    with pytest.raises(
-        UserError, match=r"^gaussian\(mu=0.5, sigma=0.01\): no number with 0 decimals lies between"
-    ):
-        laws.of_spec(narrow, space(num_decimals=0))
+    with pytest.raises(UserError, match=r"^gaussian\(mu=0.5, sigma=0.01\): no number with 0 decimals lies between"):
+        canonical.of_spec(narrow, space(num_decimals=0))
     far = specs.Spec("gaussian", (("mu", 1e14), ("sigma", 1.0)), "train")
     with pytest.raises(UserError, match=r"must be less than 2\*\*53 steps of 5 decimals from 0"):
-        laws.of_spec(far, space("thin"))
+        canonical.of_spec(far, space("thin"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -211,7 +210,7 @@ def test_errors_name_the_setting():
 def test_fits_tells_whether_a_law_can_be_made(mu, sigma, discretisation, num_decimals):
     law = stats.norm(mu, sigma)
     keys = {"discretisation": discretisation, "num_decimals": num_decimals, "max_bins": 50}
-    if laws.fits(*laws.quantile_range(law), **keys):
+    if canonical.fits(*canonical.quantile_range(law), **keys):
         check_strings(continuous(law, **keys), 50)
     else:
         with pytest.raises(UserError):
@@ -219,7 +218,7 @@ def test_fits_tells_whether_a_law_can_be_made(mu, sigma, discretisation, num_dec
 
 
 def test_quantile_range():
-    assert laws.quantile_range(stats.uniform(2, 1)) == pytest.approx((2.001, 2.999))
+    assert canonical.quantile_range(stats.uniform(2, 1)) == pytest.approx((2.001, 2.999))
 
 
 @pytest.mark.parametrize(
@@ -231,4 +230,4 @@ def test_quantile_range():
     ],
 )
 def test_integer_range(law, support, ends):
-    assert laws.integer_range(law, support) == ends
+    assert canonical.integer_range(law, support) == ends

@@ -15,33 +15,34 @@ from hypothesis import strategies as st
 from test_models import DROPPING, PLAIN, REFUSING, with_template
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from calibnb import mixture, models, params
-from calibnb.benchmarks import capability, novelty
+from calibnb.benchmarks.capability import bundled
+from calibnb.benchmarks.novelty import prompt_sets
 from calibnb.errors import UserError
-from calibnb.finetune import ordinary_example
-from calibnb.mixture import Turn
-from calibnb.models import ChatFormat
+from calibnb.models import chatformat
+from calibnb.models.chatformat import ChatFormat
+from calibnb.pipeline import params
+from calibnb.training import mixture
+from calibnb.training.mixture import Turn
+from calibnb.training.packing import ordinary_example
 
 
 def test_the_bundled_prompts_are_different_and_asked_by_no_benchmark() -> None:
     prompts = set(mixture.bundled_prompts()["prompt"])
     assert len(prompts) == len(mixture.bundled_prompts()) == 80
     asked = {
-        item["question"]
-        for task, made in capability.TASKS.items()
-        for item in capability.items(task, 200 + made.examples, 0)
+        item["question"] for task, made in bundled.TASKS.items() for item in bundled.items(task, 200 + made.examples, 0)
     }
-    asked |= {prompt.prompt for prompt in novelty.load_prompts("bundled")}
+    asked |= {prompt.prompt for prompt in prompt_sets.load_prompts("bundled")}
     assert not prompts & asked
     # Nor in other words: no sum, no capital, nothing random.
     assert not [p for p in prompts if "capital of" in p or " + " in p or "random" in p.lower()]
     root = Path(__file__).parents[1]
-    facts = yaml.safe_load((root / "calibnb/prompts/facts.yaml").read_text(encoding="utf-8"))
+    facts = yaml.safe_load((root / "calibnb/benchmarks/capability/facts.yaml").read_text(encoding="utf-8"))
     assert not [p for p in prompts for kind in facts.values() if kind["question"].split("{}")[0] in p]
 
 
 def test_own_answers_that_ended_are_kept(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
-    chat = models.chat_format(digit_tokenizer)
+    chat = chatformat.chat_format(digit_tokenizer)
     said = {"a": ["yes", ""], "b": [" \n", "1234"]}
 
     def ask(prompts: list[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
@@ -78,7 +79,7 @@ def test_the_first_exchange_of_a_conversation(tmp_path: Path, digit_tokenizer: P
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     plain, led = mixture.load(str(path), Path("absent"))
     assert (plain, led) == (Turn("Why?", "So."), Turn("Why?", "So.", system="Be brief."))
-    chat = models.chat_format(digit_tokenizer)
+    chat = chatformat.chat_format(digit_tokenizer)
     texts = ["".join(digit_tokenizer.convert_ids_to_tokens(ordinary_example(t, chat).prompt)) for t in (plain, led)]
     assert "Be brief." not in texts[0] and "Be brief." in texts[1] and texts[1].endswith(texts[0])
 
@@ -146,7 +147,7 @@ def test_a_record_that_is_no_exchange_is_named(
     good = {"prompt": "Why?", "answer": "So."}
     path = tmp_path / "mine.jsonl"
     path.write_text(f"{json.dumps(good)}\n\n{json.dumps(good | record)}\n")
-    chat = models.chat_format(digit_tokenizer)
+    chat = chatformat.chat_format(digit_tokenizer)
     first, second = mixture.load(str(path), Path("absent"))
     assert first.ids(chat) == (chat.prompt_ids("Why?"), chat.answer_ids(["So."])[0])
     problem = rf"^{path}, line 3: chat template of .*: {words}.*; change this record or leave it out$"
@@ -163,7 +164,7 @@ def test_a_row_of_the_hub_is_named(
     hub_dataset("org/name", tmp_path)
     *_, last = mixture.load("org/name:train", Path("absent"))
     with pytest.raises(UserError, match=r"^org/name:train, row 2: chat template of .* holds '<\|im_end\|>'"):
-        last.ids(models.chat_format(digit_tokenizer))
+        last.ids(chatformat.chat_format(digit_tokenizer))
 
 
 def test_an_answer_that_merges_with_the_prompt_is_named() -> None:
@@ -174,13 +175,13 @@ def test_an_answer_that_merges_with_the_prompt_is_named() -> None:
     for tokenizer, answer, end in cases:
         problem = r"^here: chat template of .*: the answer .* is empty or begins with what the tokenizer merges with "
         with pytest.raises(UserError, match=problem + rf"the prompt's end, '.*{end}'; change this"):
-            Turn("Why?", answer, where="here").ids(models.chat_format(tokenizer))
-        assert Turn("Why?", "3" + answer, where="here").ids(models.chat_format(tokenizer))
+            Turn("Why?", answer, where="here").ids(chatformat.chat_format(tokenizer))
+        assert Turn("Why?", "3" + answer, where="here").ids(chatformat.chat_format(tokenizer))
 
 
 @pytest.mark.parametrize("template", [REFUSING + CHATML, DROPPING])
 def test_a_system_text_that_the_template_refuses_is_named(template: str) -> None:
-    chat = models.chat_format(with_template(template))
+    chat = chatformat.chat_format(with_template(template))
     assert ordinary_example(Turn("Why?", "So."), chat).prompt == chat.prompt_ids("Why?")
     with pytest.raises(UserError, match=r"^here: chat template of .*system.*; change this record or leave it out$"):
         ordinary_example(Turn("Why?", "So.", "Be brief.", "here"), chat)
@@ -192,7 +193,7 @@ EDGES = st.text(" \nSo.1", min_size=1).filter(str.strip)
 def check_exchange(chat: ChatFormat, question: str, answer: str) -> None:
     """The ids are those of the whole rendered turn, up to its end, unless one line says that they cannot be."""
     said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    turn = chat.tokenizer.apply_chat_template(said, chat_template=chat.template, tokenize=False, **models.SWITCHES)
+    turn = chat.tokenizer.apply_chat_template(said, chat_template=chat.template, tokenize=False, **chatformat.SWITCHES)
     whole = chat.tokenizer(turn, add_special_tokens=False)["input_ids"]
     try:
         prompt, own = Turn(question, answer).ids(chat)
@@ -209,7 +210,7 @@ def check_exchange(chat: ChatFormat, question: str, answer: str) -> None:
 @given(question=EDGES, answer=EDGES)
 @pytest.mark.parametrize("template", [CHATML, CHATML.replace("message['content']", "(message['content'] | trim)")])
 def test_an_exchange_is_what_the_template_renders(template: str, question: str, answer: str) -> None:
-    chat = models.chat_format(with_template(template))
+    chat = chatformat.chat_format(with_template(template))
     check_exchange(chat, question, answer)
     assert ("trim" in template) or Turn(question, answer).ids(chat)[1] == chat.answer_ids([answer])[0]
 
@@ -220,11 +221,13 @@ def test_real_templates_render_the_exchange(
     real_tokenizer: PreTrainedTokenizerBase, question: str, answer: str
 ) -> None:
     """Those of Llama and Gemma strip the blanks at an answer's ends."""
-    check_exchange(models.chat_format(real_tokenizer), question, answer)
+    check_exchange(chatformat.chat_format(real_tokenizer), question, answer)
 
 
 def test_an_answer_that_the_template_changes_is_refused() -> None:
-    chat = models.chat_format(with_template(CHATML.replace("message['content']", "message['content'].split('|')[-1]")))
+    chat = chatformat.chat_format(
+        with_template(CHATML.replace("message['content']", "message['content'].split('|')[-1]"))
+    )
     with pytest.raises(UserError, match=r"renders the answer 'so\|yes' as 'yes'"):
         chat.exchange_ids("Why?", "so|yes")
 
@@ -237,7 +240,7 @@ def test_an_answer_that_the_template_changes_is_refused() -> None:
 )
 @pytest.mark.parametrize("pieces", ["bytes", "legacy"])
 def test_what_is_kept_of_own_answers_can_be_trained_on(pieces: str, drawn: list[str]) -> None:
-    chat = models.chat_format(merging_tokenizer(pieces, PLAIN["alpaca"]))
+    chat = chatformat.chat_format(merging_tokenizer(pieces, PLAIN["alpaca"]))
     asked = mixture.bundled_prompts().head(1)
     frame = mixture.distil(lambda prompts, **_: [drawn], chat, asked, draws=1, max_new_tokens=9)
     for row in frame.itertuples():

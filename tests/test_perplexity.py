@@ -19,16 +19,16 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from calibnb.benchmarks import perplexity
+from calibnb.benchmarks.perplexity import corpora, scoring, summaries
 from calibnb.errors import UserError
-from calibnb.tree import Body
+from calibnb.trees.attention import Body
 
 TEXT = "The owl saw 12 mice; 7 ran.\nNo more is known of them."
 
 
 # ------------------------------------------------------------------------------------------------------- documents
 def test_bundled_texts_are_there_and_told_apart() -> None:
-    documents = perplexity.bundled()
+    documents = corpora.bundled()
     assert {d.slice for d in documents} == {"language reference", "standard library", "licences"}
     assert len({(d.slice, d.name) for d in documents}) == len(documents)
     assert all(d.text.strip() and len(d.sha256) == 64 for d in documents)
@@ -51,7 +51,7 @@ def test_slices_of_a_folder(tmp_path: Path) -> None:
         "c4/val/a.jsonl.gz": [{"text": "not this"}],
         "ptb/test/b.jsonl": [{"text": "thrée"}],
     }
-    found = perplexity.load(str(folder(tmp_path, files)), "test", 1000)
+    found = corpora.load(str(folder(tmp_path, files)), "test", 1000)
     assert [(d.slice, d.name, d.text) for d in found] == [
         ("c4", "a.jsonl.gz:1", "one"),
         ("c4", "a.jsonl.gz:2", "two"),
@@ -61,27 +61,27 @@ def test_slices_of_a_folder(tmp_path: Path) -> None:
 
 def test_a_document_gives_at_most_an_eighth_and_ends_at_a_line(tmp_path: Path) -> None:
     rows: list[object] = [{"text": "12345\n"}, {"text": "é\né\nééé\n"}, {"text": "in one line"}, {"text": "late"}]
-    found = perplexity.load(str(folder(tmp_path, {"s/test/a.jsonl": rows})), "test", 8 * 9)
+    found = corpora.load(str(folder(tmp_path, {"s/test/a.jsonl": rows})), "test", 8 * 9)
     # The third line of the second would end within a character; the third document is one line, cut where it must be.
     assert [d.text for d in found] == ["12345\n", "é\né\n", "in one li", "late"]
 
 
 def test_a_slice_ends_when_its_bytes_are_used(tmp_path: Path) -> None:
     rows: list[object] = [{"text": "123456\n"}] * 12
-    found = perplexity.load(str(folder(tmp_path, {"s/test/a.jsonl": rows, "t/test/a.jsonl": rows[:2]})), "test", 8 * 7)
+    found = corpora.load(str(folder(tmp_path, {"s/test/a.jsonl": rows, "t/test/a.jsonl": rows[:2]})), "test", 8 * 7)
     assert [d.slice for d in found] == ["s"] * 8 + ["t"] * 2
 
 
 def test_the_bundled_slices_have_several_documents() -> None:
-    found = perplexity.load("bundled", "test", 40_000)
+    found = corpora.load("bundled", "test", 40_000)
     counts = Counter(d.slice for d in found)
     assert set(counts) == {"language reference", "standard library", "licences"}
-    assert min(counts.values()) >= perplexity.LEAST
+    assert min(counts.values()) >= corpora.LEAST
 
 
 def test_one_document_has_no_interval() -> None:
     frame = pd.DataFrame({"slice": "s", "document": ["a"], "nll": 2.0, "tokens": 4, "bytes": 9})
-    found = perplexity.summarise(frame, resamples=10, seed=0)
+    found = summaries.summarise(frame, resamples=10, seed=0)
     assert found["value"].notna().all() and found[["low", "high"]].isna().all(axis=None)
 
 
@@ -98,20 +98,20 @@ def test_one_document_has_no_interval() -> None:
 )
 def test_a_malformed_line_is_named(line: bytes, message: str) -> None:
     with pytest.raises(UserError, match=rf"^a.jsonl, {message}"):
-        perplexity.parse(b'{"text": "fine"}\n' + line, "a.jsonl", "s")
+        corpora.parse(b'{"text": "fine"}\n' + line, "a.jsonl", "s")
 
 
 @pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b'{"text": "x"}')[:-5]])
 def test_a_broken_archive_is_named(data: bytes) -> None:
     with pytest.raises(UserError, match=r"^a.jsonl.gz: no gzip file"):
-        perplexity.parse(data, "a.jsonl.gz", "s")
+        corpora.parse(data, "a.jsonl.gz", "s")
 
 
 def test_missing_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^perplexity.source: no folder nowhere; allowed: bundled, or a folder"):
-        perplexity.load("nowhere", "test", 100)
+        corpora.load("nowhere", "test", 100)
     with pytest.raises(UserError, match=r"^perplexity.source: no .*/<slice>/test/\*.jsonl or \*.jsonl.gz"):
-        perplexity.load(str(folder(tmp_path, {"s/val/a.jsonl": [{"text": "x"}]})), "test", 100)
+        corpora.load(str(folder(tmp_path, {"s/val/a.jsonl": [{"text": "x"}]})), "test", 100)
 
 
 @pytest.mark.parametrize("beside", [True, False])
@@ -125,7 +125,7 @@ def test_a_slice_without_documents_is_named(tmp_path: Path, files: dict[str, byt
     if beside:
         folder(tmp_path, {"s/test/a.jsonl": [{"text": "some text"}]})
     with pytest.raises(UserError) as error:
-        perplexity.load(str(tmp_path), "test", 1024)
+        corpora.load(str(tmp_path), "test", 1024)
     named = ", ".join(str(part / name) for name in files)
     assert str(error.value).startswith(f"perplexity.source: the slice wiki has no document in {named}; must hold")
 
@@ -135,13 +135,13 @@ def test_a_slice_of_which_only_blanks_are_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^perplexity.bytes_per_slice: the slice wiki \(b.jsonl\) begins .* \(128 bytes"
     ):
-        perplexity.load(str(folder(tmp_path, made)), "test", 1024)
+        corpora.load(str(folder(tmp_path, made)), "test", 1024)
 
 
 @pytest.mark.parametrize("name", ["all", "texts"])  # what the results call the total and the list of texts
 def test_a_slice_cannot_be_called_as_results_call_something_else(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=rf"^perplexity.source: a slice cannot be called {name}, rename the folder"):
-        perplexity.load(str(folder(tmp_path, {f"{name}/test/a.jsonl": [{"text": "x"}]})), "test", 100)
+        corpora.load(str(folder(tmp_path, {f"{name}/test/a.jsonl": [{"text": "x"}]})), "test", 100)
 
 
 # --------------------------------------------------------------------------------------------------------- windows
@@ -151,7 +151,7 @@ def test_every_token_is_scored_once_with_the_longest_context(
 ) -> None:
     stride = data.draw(st.integers(1, window - 1))
     first = min(first, length - 1)
-    parts = perplexity.windows(length, first, window, stride)
+    parts = scoring.windows(length, first, window, stride)
     assert [t for begin, end, scored in parts for t in range(scored, end)] == list(range(first, length))
     for begin, end, scored in parts:
         assert begin < scored < end <= begin + window
@@ -173,10 +173,10 @@ def one_by_one(model: PreTrainedModel, ids: list[int], first: int, window: int, 
 def test_equal_to_one_token_at_a_time(
     any_model: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, window: int, stride: int
 ) -> None:
-    documents = [perplexity.tokenise(digit_tokenizer, text) for text in (TEXT, TEXT[:20], "ab")]
+    documents = [scoring.tokenise(digit_tokenizer, text) for text in (TEXT, TEXT[:20], "ab")]
     expected = [one_by_one(any_model, d.ids, d.first, window, stride) for d in documents]
     for batch_tokens in (1, 40, 4096):
-        found = perplexity.nll(Body(any_model), documents, window=window, stride=stride, batch_tokens=batch_tokens)
+        found = scoring.nll(Body(any_model), documents, window=window, stride=stride, batch_tokens=batch_tokens)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
     assert np.ptp(expected[0]) > 1
@@ -193,38 +193,38 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.mark.parametrize(("text", "first", "scored"), [("aé", 1, 2), ("éa", 2, 1), ("🦉🦉x", 4, 5), ("abc", 1, 2)])
 def test_bytes_are_those_of_the_scored_tokens(text: str, first: int, scored: int) -> None:
     """With a byte a token the two counts must agree."""
-    tokens = perplexity.tokenise(byte_tokenizer(), text)
+    tokens = scoring.tokenise(byte_tokenizer(), text)
     assert (tokens.first, tokens.scored_bytes) == (first, scored)
     assert len(tokens.ids) - tokens.first == scored
 
 
 def test_a_beginning_of_sequence_is_context(digit_tokenizer: PreTrainedTokenizerFast) -> None:
-    plain = perplexity.tokenise(digit_tokenizer, "12345")
+    plain = scoring.tokenise(digit_tokenizer, "12345")
     backend = Tokenizer.from_str(digit_tokenizer.backend_tokenizer.to_str())
     backend.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
     with_bos = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<|im_start|>")
-    found = perplexity.tokenise(with_bos, "12345")
+    found = scoring.tokenise(with_bos, "12345")
     assert found.ids == [1, *plain.ids] and found.first == 2 and found.scored_bytes == plain.scored_bytes == 4
 
 
 def test_one_token_scores_nothing(digit_tokenizer: PreTrainedTokenizerFast) -> None:
-    short = perplexity.tokenise(digit_tokenizer, "a")
+    short = scoring.tokenise(digit_tokenizer, "a")
     assert (len(short.ids), short.first, short.scored_bytes) == (1, 1, 0)
-    assert perplexity.windows(len(short.ids), short.first, 8, 4) == []
+    assert scoring.windows(len(short.ids), short.first, 8, 4) == []
 
 
 def test_a_document_of_one_token_among_others(llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast) -> None:
-    document = perplexity.Document
+    document = corpora.Document
     beside = [document("a", "x", "a"), document("a", "y", TEXT)]
-    frame = perplexity.run(Body(llama), digit_tokenizer, beside, window=16, stride=8)
-    alone = perplexity.run(Body(llama), digit_tokenizer, beside[1:], window=16, stride=8)
+    frame = scoring.run(Body(llama), digit_tokenizer, beside, window=16, stride=8)
+    alone = scoring.run(Body(llama), digit_tokenizer, beside[1:], window=16, stride=8)
     assert frame.loc[0, ["nll", "tokens", "bytes"]].tolist() == [0, 0, 0]
     pd.testing.assert_frame_equal(frame[1:].reset_index(drop=True), alone)
     # Nor is it one more document to draw in the bootstrap, where draws of it alone would have no measure.
-    expected = perplexity.summarise(alone, resamples=50, seed=0)
-    pd.testing.assert_frame_equal(perplexity.summarise(frame, resamples=50, seed=0), expected)
+    expected = summaries.summarise(alone, resamples=50, seed=0)
+    pd.testing.assert_frame_equal(summaries.summarise(frame, resamples=50, seed=0), expected)
     with pytest.raises(UserError, match=r"^perplexity.source: the slice b has no document of two tokens or more$"):
-        perplexity.run(Body(llama), digit_tokenizer, [*beside, document("b", "z", "a")], window=16, stride=8)
+        scoring.run(Body(llama), digit_tokenizer, [*beside, document("b", "z", "a")], window=16, stride=8)
 
 
 # --------------------------------------------------------------------------------------------------------- summary
@@ -234,10 +234,10 @@ def test_a_uniform_model_needs_log2_of_its_vocabulary(
     """With a head of zeros every token costs ln v; every character is one token and one byte here."""
     flat = copy.deepcopy(llama)
     flat.get_output_embeddings().weight = torch.nn.Parameter(torch.zeros_like(llama.get_output_embeddings().weight))
-    documents = [perplexity.Document("a", "x", TEXT), perplexity.Document("b", "y", TEXT[:9])]
-    frame = perplexity.run(Body(flat), digit_tokenizer, documents, window=16, stride=8)
+    documents = [corpora.Document("a", "x", TEXT), corpora.Document("b", "y", TEXT[:9])]
+    frame = scoring.run(Body(flat), digit_tokenizer, documents, window=16, stride=8)
     assert frame["tokens"].tolist() == frame["bytes"].tolist() == [len(TEXT) - 1, 8]
-    table = perplexity.summarise(frame, resamples=20, seed=0).set_index(["slice", "measure"])
+    table = summaries.summarise(frame, resamples=20, seed=0).set_index(["slice", "measure"])
     vocabulary = llama.config.vocab_size
     for name in ("a", "b", "all"):
         assert table.loc[(name, "perplexity"), "value"] == pytest.approx(vocabulary, rel=1e-4)
@@ -261,7 +261,7 @@ def measured(scale: float) -> pd.DataFrame:
 
 def test_sums_are_pooled_not_averaged() -> None:
     frame = measured(1)
-    table = perplexity.summarise(frame, resamples=500, seed=1).set_index(["slice", "measure"])
+    table = summaries.summarise(frame, resamples=500, seed=1).set_index(["slice", "measure"])
     loss = frame["nll"].sum()
     assert table.loc[("all", "perplexity"), "value"] == pytest.approx(math.exp(loss / frame["tokens"].sum()))
     assert table.loc[("all", "bits_per_byte"), "value"] == pytest.approx(loss / math.log(2) / frame["bytes"].sum())
@@ -271,10 +271,10 @@ def test_sums_are_pooled_not_averaged() -> None:
 
 def test_differences_are_paired_by_document() -> None:
     """A model that needs a tenth more for every document: the interval has no width in the mean of logs."""
-    table = perplexity.compare(measured(1.1), measured(1), resamples=500, seed=1).set_index(["slice", "measure"])
-    bits = perplexity.summarise(measured(1), resamples=500, seed=1).set_index(["slice", "measure"])
+    table = summaries.compare(measured(1.1), measured(1), resamples=500, seed=1).set_index(["slice", "measure"])
+    bits = summaries.summarise(measured(1), resamples=500, seed=1).set_index(["slice", "measure"])
     for end in ("value", "low", "high"):
         got = table.loc[("all", "bits_per_byte"), end]
         assert got == pytest.approx(0.1 * bits.loc[("all", "bits_per_byte"), end])
     with pytest.raises(ValueError, match="different documents"):
-        perplexity.compare(measured(1.1), measured(1)[1:], resamples=5, seed=1)
+        summaries.compare(measured(1.1), measured(1)[1:], resamples=5, seed=1)

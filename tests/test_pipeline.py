@@ -15,7 +15,9 @@ import yaml
 from conftest import digit_chat_tokenizer, tiny_model
 from notebook_code import ROOT, code_of, parameters
 
-from calibnb import book, demo, params
+from calibnb import yaml_files
+from calibnb.book import building
+from calibnb.pipeline import params, profiles
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = PIPELINE["stages"]
@@ -65,9 +67,7 @@ class Clone:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
     def ok(self, *command: str) -> str:
         run = self.run(*command)
@@ -93,7 +93,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    merged = params.merge(params.read(ROOT / "params.yaml"), params.read(ROOT / "profiles/test.yaml"))
+    merged = params.merge(yaml_files.read(ROOT / "params.yaml"), yaml_files.read(ROOT / "profiles/test.yaml"))
     (folder / "params.yaml").write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
     tokenizer = digit_chat_tokenizer()
     tiny_model("llama", len(tokenizer)).save_pretrained(folder / "tiny")
@@ -109,11 +109,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def expected_stages() -> set[str]:
     """Every stage of the test profile."""
-    study = params.merge(params.read(ROOT / "params.yaml"), params.read(ROOT / "profiles/test.yaml"))
+    study = params.merge(yaml_files.read(ROOT / "params.yaml"), yaml_files.read(ROOT / "profiles/test.yaml"))
     runs = {f"{m}-{seed}" for m in study["methods"] for seed in study["seeds"]}
     once = {name: [""] for name in ("weights", "temperature", "ordinary")}
     loaded = params.parse(study)
-    matrix = once | {"finetune": runs} | {name: measured(loaded) for name, (_, measured) in book.BENCHMARKS.items()}
+    matrix = once | {"finetune": runs} | {name: measured(loaded) for name, (_, measured) in building.BENCHMARKS.items()}
     return {
         f"{name}@./tiny-{item}".rstrip("-") if name in matrix else name
         for name in STAGES
@@ -138,7 +138,7 @@ def test_the_book_reads_without_a_network(clone: Clone) -> None:
     html = clone.folder / "book" / "_build" / "html"
     assert (html / "index.html").is_file()
     assert (html / "_static" / "mathjax" / "tex-chtml.js").is_file()
-    assert list(book.problems(html)) == []
+    assert list(building.problems(html)) == []
     assert list(html.rglob("*.woff2"))
     pictures = sum(page.read_text().count("<img") for page in html.rglob("*.html"))
     assert pictures > len(list((clone.folder / "book" / "executed").glob("*.ipynb")))
@@ -188,7 +188,7 @@ def test_a_parameter_of_one_method_runs_what_depends_on_it(clone: Clone) -> None
     assert ran & (others | {"data", "method", "learning_curves"}) == set()
     changed = json.loads(clone.ok("dvc", "metrics", "diff", "--json"))
     assert "results/structured/tiny/soft.json" in changed
-    measured = {f"results/{benchmark}/tiny/soft.json" for benchmark in book.BENCHMARKS}
+    measured = {f"results/{benchmark}/tiny/soft.json" for benchmark in building.BENCHMARKS}
     measured |= {"results/finetune/tiny/soft/seed-11.json"}
     assert set(changed) <= measured
 
@@ -225,7 +225,7 @@ def test_a_profile_runs_in_a_folder_of_its_own(clone: Clone, tmp_path: Path) -> 
     profile = tmp_path / "profile.yaml"
     profile.write_text("finetune: {soft: {learning_rate: 0.003}}\n")
     before = clone.ok("git", "status", "--porcelain")
-    clone.ok(sys.executable, "-m", "calibnb.demo", str(profile), ".demo", "--prepare")
+    clone.ok(sys.executable, "-m", "calibnb.pipeline.profiles", str(profile), ".demo", "--prepare")
     demo_folder = Clone(clone.folder / ".demo")
     assert clone.ok("git", "status", "--porcelain") == before
     assert params.load(demo_folder.folder / "params.yaml").finetune["soft"].learning_rate == 0.003
@@ -237,14 +237,14 @@ def test_a_profile_runs_in_a_folder_of_its_own(clone: Clone, tmp_path: Path) -> 
     (demo_folder.folder / "notebooks" / "old.ipynb").write_text("{}")
     (demo_folder.folder / "models").mkdir()
     (demo_folder.folder / "models" / "made").write_text("x")
-    clone.ok(sys.executable, "-m", "calibnb.demo", str(profile), ".demo", "--prepare")
+    clone.ok(sys.executable, "-m", "calibnb.pipeline.profiles", str(profile), ".demo", "--prepare")
     assert not (demo_folder.folder / "notebooks" / "old.ipynb").exists()
     assert (demo_folder.folder / "models" / "made").exists()
 
     # So it does in a folder called book, and in one inside the project that git does not ignore.
     for folder in (tmp_path / "book", clone.folder / "mine"):
         for _ in range(3):
-            clone.ok(sys.executable, "-m", "calibnb.demo", str(profile), str(folder), "--prepare")
+            clone.ok(sys.executable, "-m", "calibnb.pipeline.profiles", str(profile), str(folder), "--prepare")
             (folder / "models").mkdir(exist_ok=True)
         assert (folder / "book" / "_config.yml").exists() and not (folder / "mine").exists()
     shutil.rmtree(clone.folder / "mine")
@@ -253,7 +253,7 @@ def test_a_profile_runs_in_a_folder_of_its_own(clone: Clone, tmp_path: Path) -> 
 def test_a_wrong_profile_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profile = tmp_path / "profile.yaml"
     profile.write_text("finetune: {soft: {learning_rate: -1}}\n")
-    assert demo.main([str(profile), str(tmp_path / "folder")]) == 1
+    assert profiles.main([str(profile), str(tmp_path / "folder")]) == 1
     stderr = capsys.readouterr().err
     assert stderr.startswith(f"{profile}: finetune.soft.learning_rate: ")
     assert stderr.count("\n") == 1
@@ -264,7 +264,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, capsys: pytest
     profile = ROOT / "profiles" / "test.yaml"
     mine = tmp_path / "thesis.tex"
     mine.write_text("mine")
-    assert demo.main([str(profile), str(tmp_path), "--prepare"]) == 1
-    assert demo.main([str(profile), str(mine), "--prepare"]) == 1
+    assert profiles.main([str(profile), str(tmp_path), "--prepare"]) == 1
+    assert profiles.main([str(profile), str(mine), "--prepare"]) == 1
     assert "must be a new or empty folder, or one that this command has made" in capsys.readouterr().err
     assert mine.read_text() == "mine"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibnb import pipeline
+from calibnb.pipeline import parallel
 
 # A stage may need those with a smaller number: acyclic by construction.
 GRAPHS = st.integers(1, 7).flatmap(
@@ -28,7 +28,7 @@ def reaches(needs: dict[str, set[str]], stage: str, changed: set[str]) -> bool:
 @given(GRAPHS, st.data())
 def test_what_has_changed_and_all_behind_it_may_run(needs: dict[str, set[str]], data: st.DataObject) -> None:
     changed = data.draw(st.sets(st.sampled_from(sorted(needs))))
-    found = pipeline.pending(needs, changed)
+    found = parallel.pending(needs, changed)
     assert set(found) == {stage for stage in needs if reaches(needs, stage, changed)}
     assert all(found[stage] == needs[stage] & set(found) for stage in found)
 
@@ -36,14 +36,14 @@ def test_what_has_changed_and_all_behind_it_may_run(needs: dict[str, set[str]], 
 @given(GRAPHS, st.data())
 def test_targets_bring_what_they_need_alone(needs: dict[str, set[str]], data: st.DataObject) -> None:
     targets = data.draw(st.lists(st.sampled_from(sorted(needs)), min_size=1))
-    found = pipeline.pending(needs, needs, targets)
+    found = parallel.pending(needs, needs, targets)
     assert set(found) == {stage for stage in needs if any(reaches(needs, target, {stage}) for target in targets)}
 
 
 def test_a_matrix_is_a_target_by_its_name() -> None:
     needs = {"a@x": set(), "a@y": set(), "b@x": {"a@x"}, "b@y": {"a@y"}, "end": {"b@x", "b@y"}}
-    assert set(pipeline.pending(needs, ["a@x", "a@y"], ["b"])) == {"a@x", "a@y", "b@x", "b@y"}
-    assert set(pipeline.pending(needs, ["a@x"], ["b@y", "end"])) == {"a@x", "b@x", "end"}
+    assert set(parallel.pending(needs, ["a@x", "a@y"], ["b"])) == {"a@x", "a@y", "b@x", "b@y"}
+    assert set(parallel.pending(needs, ["a@x"], ["b@y", "end"])) == {"a@x", "b@x", "end"}
 
 
 @given(GRAPHS, st.integers(1, 3))
@@ -55,7 +55,7 @@ def test_a_stage_runs_once_and_after_all_that_it_needs(needs: dict[str, set[str]
         ended.append(stage)
         return True
 
-    assert pipeline.run_all(needs, run, jobs) == []
+    assert parallel.run_all(needs, run, jobs) == []
     assert sorted(ended) == sorted(needs)
 
 
@@ -67,7 +67,7 @@ def test_the_stage_that_most_others_wait_for_comes_first() -> None:
         ran.append(stage)
         return True
 
-    pipeline.run_all(needs, run, 1)
+    parallel.run_all(needs, run, 1)
     assert ran == ["b", "a", "c", "d", "e"]
 
 
@@ -85,7 +85,7 @@ def test_so_many_run_at_once_and_no_more(jobs: int) -> None:
             running -= 1
         return True
 
-    assert pipeline.run_all({str(i): set() for i in range(6)}, run, jobs) == []
+    assert parallel.run_all({str(i): set() for i in range(6)}, run, jobs) == []
     assert most == jobs
 
 
@@ -103,7 +103,7 @@ def test_after_a_failure_nothing_starts_and_what_runs_ends() -> None:
         ended.append(stage)
         return True
 
-    assert pipeline.run_all({"a": set(), "b": set(), "c": set(), "d": {"b"}}, run, 2) == ["a"]
+    assert parallel.run_all({"a": set(), "b": set(), "c": set(), "d": {"b"}}, run, 2) == ["a"]
     assert sorted(started) == ["a", "b"]
     assert ended == ["b"]
 
@@ -119,15 +119,15 @@ def test_a_project_in_another_folder_is_brought_up_to_date(tmp_path: Path, monke
     )
     monkeypatch.chdir(tmp_path)
     here = Path("below")
-    assert pipeline.changed_stages(here) == {"first@a": set(), "first@b": set(), "last": {"first@a", "first@b"}}
-    assert pipeline.run(here, 2, ["first"]) == 0
-    assert pipeline.changed_stages(here) == {"last": set()}
-    assert pipeline.run(here, 2) == 0
+    assert parallel.changed_stages(here) == {"first@a": set(), "first@b": set(), "last": {"first@a", "first@b"}}
+    assert parallel.run(here, 2, ["first"]) == 0
+    assert parallel.changed_stages(here) == {"last": set()}
+    assert parallel.run(here, 2) == 0
     assert (folder / "both").read_text() == "a\nb\n"
-    assert pipeline.changed_stages(here) == {}
+    assert parallel.changed_stages(here) == {}
 
 
 def test_a_number_of_jobs_is_at_least_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        pipeline.main(["--jobs", "0"])
+        parallel.main(["--jobs", "0"])
     assert "--jobs must be >= 1, got 0" in capsys.readouterr().err

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from scipy import stats
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from calibnb import models
-from calibnb.benchmarks import positions
-from calibnb.benchmarks.positions import LETTERS, AnswerPoint, Parsed, Reason, Rejected, parse, parse_strict
+from calibnb.benchmarks.positions import measures, reading
+from calibnb.benchmarks.positions.measures import AnswerPoint
+from calibnb.benchmarks.positions.reading import LETTERS, Parsed, Reason, Rejected, parse, parse_strict
 from calibnb.errors import UserError
-from calibnb.stats import wilson
-from calibnb.tree import Body
+from calibnb.evidence.intervals import wilson
+from calibnb.models import chatformat
+from calibnb.trees import sampling
+from calibnb.trees.attention import Body
 
 STEM = "Question: Which drug inhibits platelets?\n"
 FOUR = "A. Aspirin\nB. Ibuprofen\nC. Heparin\nD. Warfarin\n"
@@ -68,7 +70,7 @@ LENIENT = {
     "second cut short": (PLAIN + "\n\nQuestion: Which organ?\nA. Liver\nB. Lu", "C"),
     "first without answer": (STEM + FOUR + SECOND + "Answer: D\n", "D"),
     "first without all options": (STEM + "A. x\nB. y\n\n" + PLAIN, "C"),
-    "prompt repeated": (positions.prompt("medicine") + "\n\n" + PLAIN, "C"),
+    "prompt repeated": (reading.prompt("medicine") + "\n\n" + PLAIN, "C"),
     "by text": (STEM + FOUR + "Answer: heparin.\nExplanation: It is.", "C"),
     "by text that starts with a letter": (
         "Which?\nA. S. aureus\nB. E. coli\nC. B. cereus\nD. C. difficile\nAnswer: B. cereus",
@@ -116,7 +118,7 @@ REJECTED = {
     "answer cut short": (STEM + FOUR + "Answer:", Reason.NO_ANSWER),
     "answer left out": (STEM + FOUR + "Answer:\n\nExplanation: C is a drug.", Reason.NO_ANSWER),
     "placeholder": (STEM + FOUR + "Answer: <the letter of the right option>", Reason.NO_ANSWER),
-    "prompt alone": (positions.prompt("medicine"), Reason.NO_ANSWER),
+    "prompt alone": (reading.prompt("medicine"), Reason.NO_ANSWER),
     "article": (STEM + FOUR + "Answer: A patient with a stroke.", Reason.NOT_AN_OPTION),
     "vitamin": (STEM + FOUR + "\nHepatitis B is the correct answer.", Reason.NO_ANSWER),
     "protein": (STEM + FOUR + "Answer: C-reactive protein", Reason.NOT_AN_OPTION),
@@ -269,24 +271,24 @@ def test_any_text_is_read_or_rejected_and_strict_agrees(pieces: list[str]) -> No
 
 
 def test_prompt_names_the_domain_once_and_no_letter_as_the_answer() -> None:
-    text = positions.prompt(" cardiology, for instance {drugs} ")
+    text = reading.prompt(" cardiology, for instance {drugs} ")
     assert text.count("cardiology, for instance {drugs}") == 1
     assert not any(f"Answer: {k}" in text for k in LETTERS)
     for bad in ("", "  ", "two\nlines"):
         with pytest.raises(UserError, match=r"positions\.domain"):
-            positions.prompt(bad)
+            reading.prompt(bad)
 
 
-def fake_ask(texts: Sequence[str]) -> positions.Ask:
+def fake_ask(texts: Sequence[str]) -> sampling.Ask:
     def ask(prompts: Sequence[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
-        assert list(prompts) == [positions.prompt("medicine")] and draws == len(texts) and max_new_tokens == 99
+        assert list(prompts) == [reading.prompt("medicine")] and draws == len(texts) and max_new_tokens == 99
         return [list(texts)]
 
     return ask
 
 
 def table(texts: Sequence[str]) -> pd.DataFrame:
-    return positions.run(fake_ask(texts), domain="medicine", answers=len(texts), max_new_tokens=99)
+    return measures.run(fake_ask(texts), domain="medicine", answers=len(texts), max_new_tokens=99)
 
 
 def test_run_makes_a_row_a_text() -> None:
@@ -317,18 +319,18 @@ def total_variation_of(letters: Sequence[str]) -> float:
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
 def test_expected_total_variation_by_enumeration(n: int) -> None:
     every = [total_variation_of(letters) for letters in itertools.product(LETTERS, repeat=n)]
-    assert positions.uniform_total_variation(n) == pytest.approx(sum(every) / 4**n, rel=1e-12)
+    assert measures.uniform_total_variation(n) == pytest.approx(sum(every) / 4**n, rel=1e-12)
 
 
 def test_expected_total_variation_falls_with_the_root_of_n() -> None:
     """Normal limit: 2 E|Z| sqrt(3/16/n), E|Z| = sqrt(2/pi)."""
     n = 100_000
-    assert positions.uniform_total_variation(n) == pytest.approx(2 * math.sqrt(2 / math.pi * 3 / 16 / n), rel=1e-4)
+    assert measures.uniform_total_variation(n) == pytest.approx(2 * math.sqrt(2 / math.pi * 3 / 16 / n), rel=1e-4)
 
 
 def test_measures_against_closed_forms() -> None:
     letters = ["A"] * 30 + ["B"] * 40 + ["C"] * 5 + ["D"] * 25
-    found = positions.letter_measures(letters)
+    found = measures.letter_measures(letters)
     assert [found[f"frequency_{k}"] for k in LETTERS] == [0.3, 0.4, 0.05, 0.25]
     assert found["total_variation"] == pytest.approx(0.2)
     assert found["max_deviation"] == pytest.approx(0.2)
@@ -346,19 +348,19 @@ def test_measures_against_closed_forms() -> None:
 
 def test_summary_counts_and_the_strict_parser_beside() -> None:
     texts = [PLAIN, PLAIN.replace("Answer: C", "Answer: A"), PLAIN.replace("Answer: C", "Answer: (B)"), "", "?"]
-    found = positions.summary(table(texts))
+    found = measures.summary(table(texts))
     assert (found["answers"], found["parsed"], found["strict"]) == (5, 3, 2)
     assert (found["parse_rate"], found["strict_rate"], found["distinct_rate"]) == (0.6, 0.4, 1.0)
     assert (found["parse_low"], found["parse_high"]) == wilson(3, 5)
     assert (found["strict_low"], found["strict_high"]) == wilson(2, 5)
     assert found["total_variation"] == pytest.approx(total_variation_of("CAB"))
     assert found["strict_total_variation"] == pytest.approx(total_variation_of("CA"))
-    assert found["total_variation_uniform"] == positions.uniform_total_variation(3)
-    assert found["strict_total_variation_uniform"] == positions.uniform_total_variation(2)
+    assert found["total_variation_uniform"] == measures.uniform_total_variation(3)
+    assert found["strict_total_variation_uniform"] == measures.uniform_total_variation(2)
 
 
 def test_nothing_parsed_is_no_result() -> None:
-    found = positions.summary(table(["", "no question here"]))
+    found = measures.summary(table(["", "no question here"]))
     known = {"answers": 2, "parsed": 0, "parse_rate": 0, "parse_low": wilson(0, 2)[0], "parse_high": wilson(0, 2)[1]}
     known |= {name.replace("parse", "strict"): value for name, value in known.items() if name.startswith("parse_")}
     known |= {"strict": 0}
@@ -371,18 +373,18 @@ def test_nothing_parsed_is_no_result() -> None:
 
 
 @pytest.fixture(scope="module")
-def chat(digit_tokenizer: PreTrainedTokenizerFast) -> models.ChatFormat:
-    return models.chat_format(digit_tokenizer)
+def chat(digit_tokenizer: PreTrainedTokenizerFast) -> chatformat.ChatFormat:
+    return chatformat.chat_format(digit_tokenizer)
 
 
-def test_exact_equals_a_full_pass(any_model: PreTrainedModel, chat: models.ChatFormat) -> None:
+def test_exact_equals_a_full_pass(any_model: PreTrainedModel, chat: chatformat.ChatFormat) -> None:
     bold, lower = LENIENT["bold"][0], LENIENT["lower case"][0]
     texts = [PLAIN, "nonsense", LENIENT["by text"][0], bold, PLAIN.replace("It", "Ït"), lower, PLAIN]
-    found = positions.run_exact(Body(any_model), chat, table(texts), domain="medicine", questions=3)
+    found = measures.run_exact(Body(any_model), chat, table(texts), domain="medicine", questions=3)
     assert found["row"].tolist() == [0, 2, 3, 4, 5]  # the last is not needed
     assert found["letter"].tolist() == ["C", "C", "B", "C", "D"]
     assert found["reason"].tolist() == ["", Reason.NO_LETTER, "", Reason.OTHER_TOKENS, ""]
-    asked = chat.prompt_ids(positions.prompt("medicine"))
+    asked = chat.prompt_ids(reading.prompt("medicine"))
     expected = []
     for text, label, letters in (
         (PLAIN, "\nAnswer: ", "ABCD"),
@@ -401,20 +403,20 @@ def test_exact_equals_a_full_pass(any_model: PreTrainedModel, chat: models.ChatF
     assert found.loc[found["reason"] != "", [*LETTERS, "mass"]].isna().all(axis=None)
 
 
-def test_exact_of_nothing(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
-    found = positions.run_exact(Body(llama), chat, table(["nonsense"]), domain="medicine", questions=5)
+def test_exact_of_nothing(llama: PreTrainedModel, chat: chatformat.ChatFormat) -> None:
+    found = measures.run_exact(Body(llama), chat, table(["nonsense"]), domain="medicine", questions=5)
     assert found.columns.tolist() == ["row", "letter", *LETTERS, "mass", "reason"] and len(found) == 0
-    summary = positions.exact_summary(found, resamples=10, seed=0)
+    summary = measures.exact_summary(found, resamples=10, seed=0)
     assert (summary.pop("questions"), summary.pop("rejected")) == (0, 0)
     assert len(summary) == 1 + 5 * 3 + 1 and all(math.isnan(value) for value in summary.values())
     with pytest.raises(UserError, match=r"positions\.questions: 0"):
-        positions.run_exact(Body(llama), chat, table([PLAIN]), domain="medicine", questions=0)
+        measures.run_exact(Body(llama), chat, table([PLAIN]), domain="medicine", questions=0)
 
 
-def word_chat(words: Sequence[str]) -> models.ChatFormat:
+def word_chat(words: Sequence[str]) -> chatformat.ChatFormat:
     """Words with the space before them are tokens; what is not in `words` falls apart into characters."""
     known = "|".join(sorted(map(re_escape, words), key=len, reverse=True))
-    return models.chat_format(chat_tokenizer([*PRINTABLE, *words], rf"{known}|[\s\S]"))
+    return chatformat.chat_format(chat_tokenizer([*PRINTABLE, *words], rf"{known}|[\s\S]"))
 
 
 def re_escape(word: str) -> str:
@@ -425,12 +427,12 @@ def test_letters_are_compared_in_the_shape_of_the_declared_one() -> None:
     chat = word_chat([" A", " B", " C", " D", "Answer:"])
     vocabulary = chat.tokenizer.get_vocab()
     at = PLAIN.index("Answer: C") + 8
-    point = positions.answer_point(chat, vocabulary, PLAIN, at)
+    point = measures.answer_point(chat, vocabulary, PLAIN, at)
     assert isinstance(point, AnswerPoint)
     assert point.letters == [vocabulary[f" {k}"] for k in LETTERS]
     assert chat.decode(point.before) == PLAIN[: at - 1]
     bracket = PLAIN.replace("Answer: C", "Answer: (C)")
-    point = positions.answer_point(chat, vocabulary, bracket, at + 1)
+    point = measures.answer_point(chat, vocabulary, bracket, at + 1)
     assert isinstance(point, AnswerPoint)
     assert point.letters == [vocabulary[k] for k in LETTERS]
 
@@ -439,20 +441,20 @@ def test_rejects_where_the_four_tokens_do_not_exist() -> None:
     at = PLAIN.index("Answer: C") + 8
     for words in ([" A", " B", " C"], [" C\n"], ["r: C"]):
         chat = word_chat(words)
-        assert positions.answer_point(chat, chat.tokenizer.get_vocab(), PLAIN, at) == Rejected(Reason.NO_TOKENS)
+        assert measures.answer_point(chat, chat.tokenizer.get_vocab(), PLAIN, at) == Rejected(Reason.NO_TOKENS)
     # " CC" holds the letter twice: which one is meant is not known
     chat = word_chat([f" {k}{k}" for k in LETTERS])
-    assert positions.answer_point(chat, chat.tokenizer.get_vocab(), "x CC", 2) == Rejected(Reason.NO_TOKENS)
+    assert measures.answer_point(chat, chat.tokenizer.get_vocab(), "x CC", 2) == Rejected(Reason.NO_TOKENS)
 
 
 def test_real_tokenizers_have_the_four_tokens(real_tokenizer: PreTrainedTokenizerBase) -> None:
-    chat = models.chat_format(real_tokenizer)
+    chat = chatformat.chat_format(real_tokenizer)
     vocabulary = real_tokenizer.get_vocab()
     for name in ("plain", "bold", "brackets", "lower case", "sentence", "boxed", "full-width colon and windows lines"):
         text = "Größe ✅ " + LENIENT[name][0]
         found = parse(text)
         assert isinstance(found, Parsed) and found.at is not None
-        point = positions.answer_point(chat, vocabulary, text, found.at)
+        point = measures.answer_point(chat, vocabulary, text, found.at)
         assert isinstance(point, AnswerPoint), name
         whole = chat.answer_ids([text])[0]
         assert whole[: len(point.before)] == point.before
@@ -471,7 +473,7 @@ def test_variance_ratio_of_a_known_law() -> None:
     """Dirichlet with total weight w: Var(p_k) = P_k (1 - P_k) / (w + 1), so the ratio is w + 1."""
     weights = np.array([4.0, 2.0, 1.0, 1.0])
     p = np.random.default_rng(0).dirichlet(weights, 40_000)
-    found = positions.exact_summary(exact_table(p), resamples=20, seed=0)
+    found = measures.exact_summary(exact_table(p), resamples=20, seed=0)
     assert found["variance_ratio"] == pytest.approx(9, rel=0.02)
     assert [found[f"probability_{k}"] for k in LETTERS] == pytest.approx(weights / 8, abs=0.01)
     assert found["total_variation"] == pytest.approx(0.25, abs=0.01)
@@ -486,24 +488,24 @@ def test_variance_ratio_is_what_counting_loses() -> None:
     letters = (rng.random((repeats, n, 1)) > p.cumsum(-1)[..., :3]).sum(-1)
     shares = np.stack([(letters == k).mean(1) for k in range(4)], -1)
     lost = shares.var(axis=0).sum() / p.mean(1).var(axis=0).sum()
-    sizes = [positions.exact_summary(exact_table(q), resamples=1, seed=0)["variance_ratio"] for q in p[:300]]
+    sizes = [measures.exact_summary(exact_table(q), resamples=1, seed=0)["variance_ratio"] for q in p[:300]]
     assert np.median(sizes) == pytest.approx(lost, rel=0.06)
 
 
 def test_a_question_that_has_settled_its_letter_gains_nothing() -> None:
     p = np.eye(4)[np.random.default_rng(2).integers(4, size=50)]
-    found = positions.exact_summary(exact_table(p), resamples=100, seed=0)
+    found = measures.exact_summary(exact_table(p), resamples=100, seed=0)
     assert found["variance_ratio"] == pytest.approx(1)
-    same = positions.exact_summary(exact_table(np.full((5, 4), 0.25)), resamples=100, seed=0)
+    same = measures.exact_summary(exact_table(np.full((5, 4), 0.25)), resamples=100, seed=0)
     assert math.isnan(same["variance_ratio"]) and same["total_variation"] == 0
 
 
 def test_intervals_of_the_mean_agree_with_the_normal_ones() -> None:
     p = np.random.default_rng(3).dirichlet([3.0, 2.0, 2.0, 1.0], 800)
     frame = pd.concat([exact_table(p), exact_table(p[:3]).assign(reason="x", A=np.nan, mass=np.nan)])
-    found = positions.exact_summary(frame, resamples=4000, seed=0)
+    found = measures.exact_summary(frame, resamples=4000, seed=0)
     assert (found["questions"], found["rejected"]) == (800, 3)
-    assert found == positions.exact_summary(frame, resamples=4000, seed=0)
+    assert found == measures.exact_summary(frame, resamples=4000, seed=0)
     for k, column in zip(LETTERS, p.T, strict=True):
         half = 1.96 * column.std(ddof=1) / math.sqrt(800)
         assert found[f"probability_{k}"] == pytest.approx(column.mean())
@@ -513,6 +515,6 @@ def test_intervals_of_the_mean_agree_with_the_normal_ones() -> None:
 
 
 def test_one_question_has_no_interval() -> None:
-    found = positions.exact_summary(exact_table(np.array([[0.7, 0.1, 0.1, 0.1]])), resamples=10, seed=0)
+    found = measures.exact_summary(exact_table(np.array([[0.7, 0.1, 0.1, 0.1]])), resamples=10, seed=0)
     assert found["total_variation"] == pytest.approx(0.45)
     assert math.isnan(found["total_variation_low"]) and math.isnan(found["variance_ratio"])

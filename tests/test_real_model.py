@@ -9,10 +9,13 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from calibnb import finetune, models, params, specs
-from calibnb.answers import number_tokens, open_law
-from calibnb.sample import sample
-from calibnb.tree import Body
+from calibnb.laws import specs
+from calibnb.models import chatformat, fetching, loading
+from calibnb.pipeline import params
+from calibnb.training import adapters, curriculum, objective, packing
+from calibnb.trees.attention import Body
+from calibnb.trees.number_search import number_tokens, open_law
+from calibnb.trees.sampling import sample
 
 ROOT = Path(__file__).parent.parent
 PROMPT = "Think of a whole number from one to six and answer with the number alone."
@@ -28,17 +31,17 @@ def weights() -> Path:
         return made
     own = Path(__file__).parent / ".cache" / "smollm2-135m"
     if not (own / "card.json").exists():
-        models.fetch("smollm2-135m", own)
+        fetching.fetch("smollm2-135m", own)
     return own
 
 
 @pytest.fixture(scope="module")
-def loaded(weights: Path) -> tuple[PreTrainedModel, models.ChatFormat]:
-    model, tokenizer = models.load(weights, dtype=torch.float32)
-    return model, models.chat_format(tokenizer)
+def loaded(weights: Path) -> tuple[PreTrainedModel, chatformat.ChatFormat]:
+    model, tokenizer = loading.load(weights, dtype=torch.float32)
+    return model, chatformat.chat_format(tokenizer)
 
 
-def test_exact_mass_on_numbers_of_a_known_prompt(loaded: tuple[PreTrainedModel, models.ChatFormat]) -> None:
+def test_exact_mass_on_numbers_of_a_known_prompt(loaded: tuple[PreTrainedModel, chatformat.ChatFormat]) -> None:
     model, chat = loaded
     numbers = number_tokens(chat.tokenizer.get_vocab())
     assert sorted(numbers.text) == ["-", ".", *"0123456789"]
@@ -62,14 +65,14 @@ def test_exact_mass_on_numbers_of_a_known_prompt(loaded: tuple[PreTrainedModel, 
 def test_one_training_step_lowers_the_loss(weights: Path) -> None:
     study = params.load(ROOT / "params.yaml")
     method = study.finetune["soft"]
-    model, tokenizer = models.load(weights, dtype=torch.float32)
-    chat = models.chat_format(tokenizer)
+    model, tokenizer = loading.load(weights, dtype=torch.float32)
+    chat = chatformat.chat_format(tokenizer)
     settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
     train = [s for s in settings if s.split == "train"]
-    order = finetune.prompts_of_run(train, [], study.families, method, study.data.significant_digits, seed=1)
-    examples = list(islice(finetune.make_examples(order, method, study.prompt, chat, 1, method.estimator), 4))
-    loss = finetune.TrieLoss(finetune.with_adapter(model, method))
-    batch = finetune.batch(examples, torch.device("cpu"))
+    order = curriculum.prompts_of_run(train, [], study.families, method, study.data.significant_digits, seed=1)
+    examples = list(islice(curriculum.make_examples(order, method, study.prompt, chat, 1, method.estimator), 4))
+    loss = objective.TrieLoss(adapters.with_adapter(model, method))
+    batch = packing.batch(examples, torch.device("cpu"))
     optimizer = torch.optim.AdamW([p for p in loss.parameters() if p.requires_grad], lr=1e-3)
     before = loss(batch)
     before.backward()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibnb import records
+from calibnb import json_files
 from calibnb.errors import UserError
 
 VALUES = st.recursive(
@@ -22,7 +22,7 @@ VALUES = st.recursive(
 def test_what_json_writes_is_read_back(value: Any) -> None:
     for ascii_only in (True, False):
         text = json.dumps(value, ensure_ascii=ascii_only)
-        found = records.decode(text.encode(), "a")
+        found = json_files.decode(text.encode(), "a")
         assert found == value and json.dumps(found, ensure_ascii=ascii_only) == text
 
 
@@ -47,5 +47,5 @@ def test_what_json_writes_is_read_back(value: Any) -> None:
 )
 def test_what_cannot_be_read_is_one_line(line: str, problem: str) -> None:
     with pytest.raises(UserError) as error:
-        list(records.parse(b'{"text": "fine"}\n\n' + line.encode(), "a.jsonl"))
+        list(json_files.parse(b'{"text": "fine"}\n\n' + line.encode(), "a.jsonl"))
     assert str(error.value) == f"a.jsonl, line 3: {problem}"

@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 from accelerate.state import AcceleratorState
 
-from calibnb import finetune, params, reference
+from calibnb import yaml_files
+from calibnb.pipeline import params, reference
+from calibnb.training import checkpoints
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
 def study() -> params.Params:
-    merged = params.merge(params.read(ROOT / "params.yaml"), params.read(ROOT / "profiles" / "test.yaml"))
+    merged = params.merge(yaml_files.read(ROOT / "params.yaml"), yaml_files.read(ROOT / "profiles" / "test.yaml"))
     change = {"methods": ["hard"], "variants": ["base", "hard"], "retention": ["base"], "numbers": ["base", "hard"]}
     changed = params.merge(merged, {"models": ["./tiny"]} | change)
     return params.parse(changed, "test")
@@ -51,7 +53,7 @@ def test_a_long_run_is_measured_at_every_validation(
     other = study.model_copy(
         update={"finetune": {"hard": study.finetune["hard"].model_copy(update={"validations": 1})}}
     )
-    monkeypatch.setattr(finetune.Checkpoint, "resume", lambda self, device: finetune.Progress())
+    monkeypatch.setattr(checkpoints.Checkpoint, "resume", lambda self, device: checkpoints.Progress())
     reference.run(other, "hard", Path("out"))
     AcceleratorState._reset_state(True)
     assert pd.read_csv("out/hard.csv")["step"].nunique() == 1

@@ -16,18 +16,25 @@ from hypothesis import strategies as st
 from scipy import stats
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from calibnb import models
-from calibnb.sample import Journal, Sampler, pick, sample, uniforms
-from calibnb.tree import Body
+from calibnb.models import chatformat, loading
+from calibnb.trees.attention import Body
+from calibnb.trees.sampling import Journal, Sampler, pick, sample, uniforms
 
 
 @pytest.fixture(scope="module")
-def chat(digit_tokenizer: PreTrainedTokenizerFast) -> models.ChatFormat:
-    return models.chat_format(digit_tokenizer)
+def chat(digit_tokenizer: PreTrainedTokenizerFast) -> chatformat.ChatFormat:
+    return chatformat.chat_format(digit_tokenizer)
 
 
 def answers(
-    model: PreTrainedModel, chat: models.ChatFormat, prompt: list[int], *, draws: int, steps: int, batch: int, seed: int
+    model: PreTrainedModel,
+    chat: chatformat.ChatFormat,
+    prompt: list[int],
+    *,
+    draws: int,
+    steps: int,
+    batch: int,
+    seed: int,
 ) -> list[str]:
     """Answers to one prompt."""
     drawn = sample(Body(model), chat, [prompt], draws=draws, max_new_tokens=steps, batch=batch, seed=seed)
@@ -35,7 +42,7 @@ def answers(
 
 
 def naive(
-    model: PreTrainedModel, chat: models.ChatFormat, prompt: list[int], *, draws: int, steps: int, seed: int
+    model: PreTrainedModel, chat: chatformat.ChatFormat, prompt: list[int], *, draws: int, steps: int, seed: int
 ) -> list[str]:
     """Row by row, the whole text run again for each token: no cache, no batch."""
     numbers = uniforms(prompt, seed=seed, draws=draws, steps=steps)
@@ -66,7 +73,7 @@ def ending(model: PreTrainedModel, end_id: int) -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "llama", "gemma3", "gpt_oss"])
-def test_equals_naive_sampling_and_any_batch(architecture: str, chat: models.ChatFormat) -> None:
+def test_equals_naive_sampling_and_any_batch(architecture: str, chat: chatformat.ChatFormat) -> None:
     model = ending(tiny_model(architecture, len(chat.tokenizer)), chat.end_id)
     prompt = chat.prompt_ids("a number")
     assert len(prompt) > 2 * WINDOW
@@ -80,9 +87,11 @@ def test_equals_naive_sampling_and_any_batch(architecture: str, chat: models.Cha
 @pytest.mark.parametrize("architecture", ["qwen3", "llama", "gemma3", "gpt_oss"])
 @pytest.mark.parametrize("keys", [1, 8])
 def test_prompts_together_equal_prompts_alone(
-    architecture: str, keys: int, chat: models.ChatFormat, monkeypatch: pytest.MonkeyPatch
+    architecture: str, keys: int, chat: chatformat.ChatFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calibnb.sample.KEYS_PER_PROMPT_TOKEN", keys)  # 1: two draws to a row, several rows a prompt
+    monkeypatch.setattr(
+        "calibnb.trees.sampling.KEYS_PER_PROMPT_TOKEN", keys
+    )  # 1: two draws to a row, several rows a prompt
     body = Body(ending(tiny_model(architecture, len(chat.tokenizer)), chat.end_id))
     prompts = [chat.prompt_ids(text) for text in ("a number from one to nine", "x", "a word", "a wind", "")]
     assert len({len(p) for p in prompts}) == 4
@@ -92,7 +101,7 @@ def test_prompts_together_equal_prompts_alone(
         assert [texts for _, texts in sorted(together)] == alone
 
 
-def test_temperature_divides_the_logits(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
+def test_temperature_divides_the_logits(llama: PreTrainedModel, chat: chatformat.ChatFormat) -> None:
     prompt, draws = chat.prompt_ids("x"), 500
     with torch.no_grad():
         logits = llama(torch.tensor([prompt])).logits[:, -1]
@@ -103,7 +112,9 @@ def test_temperature_divides_the_logits(llama: PreTrainedModel, chat: models.Cha
         assert dict(drawn)[0] == ["" if t == chat.end_id else chat.decode([t]) for t in tokens]
 
 
-def test_an_answer_that_has_not_ended_is_empty(llama: PreTrainedModel, chat: models.ChatFormat, tmp_path: Path) -> None:
+def test_an_answer_that_has_not_ended_is_empty(
+    llama: PreTrainedModel, chat: chatformat.ChatFormat, tmp_path: Path
+) -> None:
     body, journal = Body(llama, 0.3), Journal(tmp_path / "answers", "llama")
     some = Sampler(body, chat, batch=20, seed=1, journal=journal)
     whole = dataclasses.replace(some, ended=True)
@@ -115,7 +126,7 @@ def test_an_answer_that_has_not_ended_is_empty(llama: PreTrainedModel, chat: mod
     assert 0 < sum(ended) < 40
 
 
-def test_a_killed_run_resumes(llama: PreTrainedModel, chat: models.ChatFormat, tmp_path: Path) -> None:
+def test_a_killed_run_resumes(llama: PreTrainedModel, chat: chatformat.ChatFormat, tmp_path: Path) -> None:
     prompts = ["x", "a word", "a number"]
 
     def ask(name: str, prompts: list[str], about: str = "llama") -> list[list[str]]:
@@ -136,7 +147,7 @@ def test_a_killed_run_resumes(llama: PreTrainedModel, chat: models.ChatFormat, t
     assert ask("killed", prompts, about="other") == whole
 
 
-def test_first_token_has_the_models_distribution(any_model: PreTrainedModel, chat: models.ChatFormat) -> None:
+def test_first_token_has_the_models_distribution(any_model: PreTrainedModel, chat: chatformat.ChatFormat) -> None:
     prompt = chat.prompt_ids("x")
     with torch.no_grad():
         q = any_model(input_ids=torch.tensor([prompt])).logits[0, -1].double().softmax(-1).numpy()
@@ -153,7 +164,7 @@ def test_first_token_has_the_models_distribution(any_model: PreTrainedModel, cha
     assert stats.chisquare(observed[keep], expected[keep]).pvalue > 1e-3
 
 
-def test_whole_answers_have_the_models_distribution(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
+def test_whole_answers_have_the_models_distribution(llama: PreTrainedModel, chat: chatformat.ChatFormat) -> None:
     """Frequencies of two-token answers against exact products along the path, for the likeliest of them."""
     prompt = chat.prompt_ids("x")
     with torch.no_grad():
@@ -214,11 +225,11 @@ def test_uniforms_belong_to_their_draw(seed: int, draws: int, more: int) -> None
     assert not np.isin(uniforms([1, 2, 3], seed=seed + 1, draws=draws, steps=4), few).any()
 
 
-def test_generation_config_does_not_leak(tiny_folder: Path, chat: models.ChatFormat) -> None:
+def test_generation_config_does_not_leak(tiny_folder: Path, chat: chatformat.ChatFormat) -> None:
     prompt = chat.prompt_ids("x")
 
     def run() -> list[str]:
-        model, _ = models.load(tiny_folder)
+        model, _ = loading.load(tiny_folder)
         return answers(model, chat, prompt, draws=40, steps=4, batch=40, seed=1)
 
     plain = run()
@@ -229,14 +240,14 @@ def test_generation_config_does_not_leak(tiny_folder: Path, chat: models.ChatFor
     assert run() == plain
 
 
-def test_special_tokens_stay_in_the_text(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
+def test_special_tokens_stay_in_the_text(llama: PreTrainedModel, chat: chatformat.ChatFormat) -> None:
     model = ending(tiny_model("llama", len(chat.tokenizer)), chat.tokenizer.eos_token_id)
     texts = answers(model, chat, chat.prompt_ids("x"), draws=60, steps=4, batch=60, seed=1)
     assert any("<|endoftext|>" in text for text in texts)
     assert not any("<|im_end|>" in text for text in texts)
 
 
-def test_seed_and_prompt_change_the_answers(llama: PreTrainedModel, chat: models.ChatFormat) -> None:
+def test_seed_and_prompt_change_the_answers(llama: PreTrainedModel, chat: chatformat.ChatFormat) -> None:
     def run(prompt: str, seed: int) -> str:
         texts = answers(llama, chat, chat.prompt_ids(prompt), draws=20, steps=3, batch=20, seed=seed)
         return hashlib.sha256("\0".join(texts).encode()).hexdigest()
@@ -246,7 +257,7 @@ def test_seed_and_prompt_change_the_answers(llama: PreTrainedModel, chat: models
 
 
 def test_a_killed_run_keeps_whole_batches_of_one_prompt(
-    llama: PreTrainedModel, chat: models.ChatFormat, tmp_path: Path
+    llama: PreTrainedModel, chat: chatformat.ChatFormat, tmp_path: Path
 ) -> None:
     def ask(name: str, batch: int) -> list[str]:
         sampler = Sampler(Body(llama), chat, batch=batch, seed=1, journal=Journal(tmp_path / name, "llama"))

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from calibnb import params, specs
-from calibnb.blocks import FamilyGrid
 from calibnb.errors import UserError
-from calibnb.families import FAMILIES, rounded
+from calibnb.laws import specs
+from calibnb.laws.families import FAMILIES
+from calibnb.laws.family import rounded
+from calibnb.laws.grids import FamilyGrid
+from calibnb.pipeline import params
 
 TEMPLATE = "One number from {distribution}: {parameters}"
 
@@ -139,9 +141,7 @@ def test_the_prompt_says_the_parameters_of_the_law(study, digits):
 
 def test_prompt_wording():
     spec = specs.Spec("gaussian", (("mu", 3.5), ("sigma", 3.0)), "unseen", True)
-    assert specs.prompt(spec, TEMPLATE, "words") == (
-        "One number from Gaussian: mean = 3.5, standard deviation = 3"
-    )
+    assert specs.prompt(spec, TEMPLATE, "words") == ("One number from Gaussian: mean = 3.5, standard deviation = 3")
     assert specs.prompt(spec, TEMPLATE, "symbols") == "One number from Gaussian: mu = 3.5, sigma = 3"
     assert spec.label == "gaussian(mu=3.5, sigma=3)"
 
@@ -151,9 +151,7 @@ def test_continuous_parameters_stay_inside_the_train_ranges(study):
     for family, family_grid in study.families.items():
         if family_grid.train is None:
             continue
-        corners = specs.build(
-            {family: family_grid.model_copy(update={"unseen": None, "selected": ()})}, 0.1, 4
-        )
+        corners = specs.build({family: family_grid.model_copy(update={"unseen": None, "selected": ()})}, 0.1, 4)
         low = {n: min(dict(s.parameters)[n] for s in corners) for n, _ in corners[0].parameters}
         high = {n: max(dict(s.parameters)[n] for s in corners) for n, _ in corners[0].parameters}
         for _ in range(50):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibnb.answers import OpenLaw
-from calibnb.benchmarks.structured import Target, closed_measures, mean_distance, measures_of_open_law
-from calibnb.specs import Spec
+from calibnb.benchmarks.structured.measures import Target, closed_measures, mean_distance, measures_of_open_law
+from calibnb.laws.specs import Spec
+from calibnb.trees.number_search import OpenLaw
 
 numbers = st.lists(st.floats(-50, 50), min_size=1, max_size=20)
 

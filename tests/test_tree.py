@@ -16,7 +16,7 @@ from transformers import (
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from calibnb.errors import UserError
-from calibnb.tree import (
+from calibnb.trees.attention import (
     Body,
     answer_log_probabilities,
     blocks,
@@ -25,7 +25,7 @@ from calibnb.tree import (
     segment,
     shared_prefix,
 )
-from calibnb.trie import Trie, ancestors_of, build
+from calibnb.trees.trie import Trie, ancestors_of, build
 
 END = 2
 PROMPT = [5, 17, 40, 8, 9, 23, 31, 7, 12, 60, 44]

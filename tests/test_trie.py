@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from calibnb import models
-from calibnb.trie import Trie, ancestors_of, build, draw, objective
+from calibnb.models import chatformat
+from calibnb.trees.trie import Trie, ancestors_of, build, draw, objective
 
 END = 9
 answers_strategy = st.lists(st.lists(st.integers(0, 4), max_size=5).map(tuple), min_size=1, max_size=25, unique=True)
@@ -164,7 +164,7 @@ def test_stratified_draws_keep_each_probability_and_hardly_vary() -> None:
 
 def check_against_dictionary(tokenizer: PreTrainedTokenizerBase, values: list[float]) -> None:
     """The trie of numbers as a real chat format writes them, against a dictionary of its prefixes."""
-    chat = models.chat_format(tokenizer)
+    chat = chatformat.chat_format(tokenizer)
     strings = sorted({f"{value:.{decimals}f}" for value in values for decimals in (0, 2, 5)})
     answers = [tuple(ids) for ids in chat.answer_ids(strings)]
     p = weights_for(answers, 3)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from calibnb import models, params, variants
+from calibnb.benchmarks import variants
 from calibnb.errors import UserError
+from calibnb.models import fetching, params
 
 COMPUTE = params.ComputeParams(device="cpu", dtype="float32", trust_remote_code=False)
 
@@ -17,7 +18,7 @@ COMPUTE = params.ComputeParams(device="cpu", dtype="float32", trust_remote_code=
 def project(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder after the weights stage."""
     monkeypatch.chdir(tiny_folder.parent)
-    models.fetch("./tiny", Path("models/tiny/weights"))
+    fetching.fetch("./tiny", Path("models/tiny/weights"))
     return tiny_folder.parent
 
 

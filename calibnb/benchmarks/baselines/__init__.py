@@ -1,0 +1,1 @@
+"""Baselines that ask in another way."""

@@ -1,0 +1,23 @@
+"""Block of params.yaml on other ways of asking."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from calibnb.benchmarks.openended.params import category_names
+from calibnb.blocks import Block, Count
+
+
+class BaselinesParams(Block):
+    """Inference-time baselines that ask in another way, and plain questions beside them."""
+
+    settings: Count
+    categories: Annotated[tuple[str, ...], BeforeValidator(category_names)]
+    draws: Count
+    questions: Count
+    prompts: Count
+    items: Count
+    max_new_tokens: Count
+    batch: Count

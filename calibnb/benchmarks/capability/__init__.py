@@ -1,0 +1,1 @@
+"""Capability: what a model can do besides drawing numbers."""

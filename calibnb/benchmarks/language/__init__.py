@@ -1,0 +1,1 @@
+"""Randomness asked for in ordinary language."""

@@ -1,0 +1,1 @@
+"""NoveltyBench: how many different answers a prompt with many right ones gets."""

@@ -1,0 +1,31 @@
+"""Block of params.yaml on NoveltyBench."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from calibnb.blocks import Block, Count, line_of_text, refusal
+from calibnb.models.naming import HUB
+
+
+def _source(raw: Any) -> Any:
+    if raw is not None and not (isinstance(raw, str) and (HUB.fullmatch(raw) or raw.startswith(("./", "/")))):
+        raise refusal("null, a hub id org/name, or a folder from ./ or / on", raw)
+    return raw
+
+
+class NoveltyParams(Block):
+    """Several answers to prompts with many right ones, and who judges them."""
+
+    prompts: Annotated[str, BeforeValidator(line_of_text)]
+    generations: Count
+    max_new_tokens: Count
+    batch: Count
+    classifier: Annotated[str | None, BeforeValidator(_source)]
+    classifier_tokenizer: Annotated[str | None, BeforeValidator(_source)]
+    classifier_threshold: Annotated[float, Field(gt=0, lt=1)]
+    reward_model: Annotated[str | None, BeforeValidator(_source)]
+    judge_batch: Count
+    patience: Annotated[float, Field(ge=0, le=1)]

@@ -1,0 +1,1 @@
+"""Open-ended generation: one random member of a category."""

@@ -1,0 +1,1 @@
+"""Language modelling: how well ordinary text is predicted."""

@@ -1,0 +1,1 @@
+"""Answer positions: multiple-choice questions that the model writes."""

@@ -1,0 +1,1 @@
+"""Structured sampling: one number from a named law."""

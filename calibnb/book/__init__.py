@@ -1,0 +1,1 @@
+"""The book: style, figures, tables, building."""

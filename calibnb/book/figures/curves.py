@@ -1,0 +1,171 @@
+"""Laws and answers: cumulative curves, binned probabilities, grids of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from calibnb.book.style import SPLIT_COLOURS, SPLITS, finished, look, panel_grid, shared_legend
+from calibnb.laws.distances import Floats, Law, is_discrete
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One setting to look at: its target and the answer laws of some variants.
+
+    Attributes:
+        title: the setting's label.
+        law: frozen scipy law of the target.
+        low, high: the range shown, usually the target's 0.001 and 0.999 quantiles.
+        answers: variant -> (values ``[n]``, masses ``[n]``), read given a number.
+    """
+
+    title: str
+    law: Law
+    low: float
+    high: float
+    answers: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]
+
+
+def _wrapped(title: str) -> str:
+    """A setting's label on two lines: the family, then its parameters."""
+    family, _, parameters = title.partition("(")
+    return f"{family.replace('_', ' ')}\n{parameters.rstrip(')')}" if parameters else title
+
+
+def _quartile_range(law: Law) -> float:
+    return float(law.ppf(0.75) - law.ppf(0.25))
+
+
+def _answer_cdf(values: npt.ArrayLike, masses: npt.ArrayLike, low: float, high: float) -> tuple[Floats, Floats]:
+    """Corners of the answer CDF between ``low`` and ``high``, drawn with steps to the right."""
+    x, w = np.asarray(values, float), np.asarray(masses, float)
+    order = np.argsort(x)
+    x, cumulative = x[order], np.cumsum(w[order]) / w.sum()
+    start = float(np.append(0.0, cumulative)[np.searchsorted(x, low, side="left")])
+    inside = (x >= low) & (x <= high)
+    stop = float(np.append(0.0, cumulative)[np.searchsorted(x, high, side="right")])
+    return np.concatenate(([low], x[inside], [high])), np.concatenate(([start], cumulative[inside], [stop]))
+
+
+def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], columns: int = 3) -> Figure:
+    """Cumulative probability of target and answers, one panel a setting.
+
+    The area between two curves is W1, and no choice of bins is needed, although models write few decimals in
+    one place and many in another: so this is the honest overlay. Answers below or above the range shown
+    count, they set where a curve starts and ends. A law with heavy tails gets a logarithmic axis.
+    """
+    figure, axes = panel_grid(len(settings), columns, 3.1, 2.7, sharey=True)
+    for axis, setting in zip(axes, settings, strict=True):
+        margin = 0.04 * (setting.high - setting.low)
+        low, high = setting.low - margin, setting.high + margin
+        if is_discrete(setting.law):
+            x: Floats = np.arange(np.ceil(setting.low), np.floor(setting.high) + 1)
+            x = np.concatenate(([low], x, [high]))
+            cdf = np.concatenate(([0.0], setting.law.cdf(x[1:-1]), [setting.law.cdf(x[-2])]))
+            axis.plot(x, cdf, drawstyle="steps-post", color=look("target").colour, linewidth=2.6, zorder=1)
+        else:
+            x = setting.law.ppf(np.linspace(0.001, 0.999, 500))
+            x = np.sort(np.concatenate((np.linspace(low, high, 500), x)))
+            axis.plot(x, setting.law.cdf(x), color=look("target").colour, linewidth=2.6, zorder=1)
+        for variant in variants:
+            if variant not in setting.answers or not np.sum(setting.answers[variant][1]) > 0:
+                continue
+            style = look(variant, variants)
+            at, height = _answer_cdf(*setting.answers[variant], low, high)
+            axis.plot(at, height, drawstyle="steps-post", color=style.colour, linestyle=style.line, linewidth=1.5)
+        axis.set_title(_wrapped(setting.title), size=10)
+        axis.set(xlim=(low, high), ylim=(-0.03, 1.03))
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        spread = _quartile_range(setting.law)
+        if spread > 0 and high - low > 30 * spread:  # a heavy tail would leave nothing else to see
+            axis.set_xscale("symlog", linthresh=spread)
+            decades = 10.0 ** np.arange(ceil(np.log10(spread)), np.log10(max(-low, high)))[-2:]
+            ticks = np.concatenate((-decades[::-1], [0.0], decades))
+            axis.set_xticks(ticks[(ticks >= low) & (ticks <= high)])
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.set_xlabel("(logarithmic)", size=9)
+    figure.supylabel("cumulative probability", size=11)
+    figure.supxlabel("answer", size=11)
+    styles = [look(name, variants) for name in ("target", *variants)]
+    handles = [Line2D([], [], color=s.colour, linestyle=s.line, linewidth=2) for s in styles]
+    shared_legend(figure, handles, ["target", *variants])
+    return finished(figure)
+
+
+def density_grid(settings: Sequence[Overlay], *, variants: Sequence[str], columns: int = 3, bins: int = 24) -> Figure:
+    """Probability in equal bins (integers where the law is discrete), one panel a setting.
+
+    Easier on the eye than cumulative curves, but the picture depends on the bins. The two outer bins hold all
+    that lies beyond the range shown.
+    """
+    figure, axes = panel_grid(len(settings), columns, 3.1, 2.7)
+    for axis, setting in zip(axes, settings, strict=True):
+        low, high = setting.low, setting.high
+        if is_discrete(setting.law):
+            step = ceil((high - low + 1) / (2 * bins))
+            edges: Floats = np.arange(np.ceil(low) - 0.5, np.floor(high) + step, step)
+        else:
+            median, spread = setting.law.median(), _quartile_range(setting.law)
+            edges = np.linspace(max(low, median - 6 * spread), min(high, median + 6 * spread), bins + 1)
+        inner = edges[1:-1]
+        target = np.diff(np.concatenate(([0.0], setting.law.cdf(inner), [1.0])))
+        colour = look("target").colour
+        axis.stairs(target, edges, fill=True, color=colour, alpha=0.16)
+        axis.stairs(target, edges, color=colour, linewidth=1.6)
+        for variant in variants:
+            if variant not in setting.answers or not np.sum(setting.answers[variant][1]) > 0:
+                continue
+            values, masses = (np.asarray(a, float) for a in setting.answers[variant])
+            height = np.bincount(np.searchsorted(inner, values, side="left"), masses, minlength=len(target))
+            style = look(variant, variants)
+            axis.stairs(height / masses.sum(), edges, color=style.colour, linestyle=style.line, linewidth=1.4)
+        axis.set_title(_wrapped(setting.title), size=10)
+        axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(4, integer=is_discrete(setting.law)))
+    figure.supylabel("probability of a bin", size=11)
+    figure.supxlabel("answer", size=11)
+    styles = [look(name, variants) for name in ("target", *variants)]
+    handles = [Line2D([], [], color=s.colour, linestyle=s.line, linewidth=2) for s in styles]
+    shared_legend(figure, handles, ["target", *variants])
+    return finished(figure)
+
+
+def grid_scatter(frame: pd.DataFrame, *, columns: int = 5) -> Figure:
+    """Where the settings of every family lie: its first two parameters, coloured by split, stars for selected
+    ones.
+
+    Args:
+        frame: rows of ``family, split, selected, x_name, x, y_name, y``; a family with one parameter has
+            ``y_name`` "" and any constant ``y``.
+    """
+    families = list(dict.fromkeys(frame["family"]))
+    figure, axes = panel_grid(len(families), columns, 2.2, 1.95)
+    for axis, family in zip(axes, families, strict=True):
+        here = frame[frame["family"] == family]
+        for split, colour in SPLIT_COLOURS.items():
+            of_split = here[here["split"] == split]
+            plain, chosen = of_split[~of_split["selected"]], of_split[of_split["selected"]]
+            axis.scatter(plain["x"], plain["y"], s=7, color=colour, linewidths=0)
+            axis.scatter(chosen["x"], chosen["y"], s=70, marker="*", color=colour, edgecolors="#222222", linewidths=0.7)
+        axis.set_title(family.replace("_", " "), size=10)
+        axis.set_xlabel(str(here["x_name"].iloc[0]), size=9, labelpad=1)
+        axis.set_ylabel(str(here["y_name"].iloc[0]), size=9, labelpad=1)
+        axis.tick_params(labelsize=8)
+        axis.margins(0.12)
+        if not here["y_name"].iloc[0]:
+            axis.set_yticks([])
+    present = [split for split in SPLIT_COLOURS if (frame["split"] == split).any()]
+    handles = [Line2D([], [], marker="o", linestyle="", color=SPLIT_COLOURS[split]) for split in present]
+    star = Line2D([], [], marker="*", linestyle="", color="white", markeredgecolor="#222222", markersize=10)
+    shared_legend(figure, [*handles, star], [*(SPLITS[split] for split in present), "selected"])
+    return finished(figure)

@@ -1,0 +1,1 @@
+"""Evidence: intervals, comparisons, verdicts."""

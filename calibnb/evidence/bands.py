@@ -1,0 +1,71 @@
+"""Bands of sampled distances: what a perfect sampler scores, and what draws from a known law do."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from calibnb.evidence.intervals import percentiles
+from calibnb.laws.distances import Floats, Law, clipped_scale, integers, is_discrete, w1_clipped
+
+
+class SamplingBand(NamedTuple):
+    """Distribution of a sampled nW1 over repeats: mean, standard deviation, 2.5 % and 97.5 % quantiles."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+def _band(distances: Floats, scale: float) -> SamplingBand:
+    """The band of distances in units of ``scale``; nan for a law that is all but certain, whose scale is 0."""
+    if scale == 0:
+        return SamplingBand(*[float("nan")] * 4)
+    nw1 = distances / scale
+    return SamplingBand(float(nw1.mean()), float(nw1.std(ddof=1)), *percentiles(nw1, 0.95))
+
+
+def perfect_sampler_floor(law: Law, low: float, high: float, n: int, repeats: int, seed: int) -> SamplingBand:
+    """nW1 that ``n`` draws from the law itself get: a sampled nW1 cannot be expected below its mean.
+
+    Args:
+        law: frozen scipy law, continuous or discrete.
+        low, high: its 0.001 and 0.999 quantiles.
+        n: draws in one sample.
+        repeats: samples; at least 2.
+    """
+    if is_discrete(law):  # `rvs` refuses some laws with parameters such as n = 25.0, so draw from the masses
+        own = integers(law)
+        masses = np.diff(np.concatenate(([0.0], law.cdf(own))))
+        return sampling_band(own, masses, law, low, high, n, repeats, seed)
+    draws = law.rvs(size=(repeats, n), random_state=np.random.default_rng(seed))
+    distances = [w1_clipped(sample, np.ones(n), law, low, high) for sample in draws]
+    return _band(np.asarray(distances), clipped_scale(law, low, high))
+
+
+def sampling_band(
+    values: npt.ArrayLike,
+    masses: npt.ArrayLike,
+    law: Law,
+    low: float,
+    high: float,
+    n: int,
+    repeats: int,
+    seed: int,
+) -> SamplingBand:
+    """nW1 that ``n`` draws from a known answer law get.
+
+    W1 of a sample is biased upwards, so an exact nW1 and a sampled one are not comparable as they stand. What
+    can be compared is the sampled value with the band that the exact law implies at the same number of draws.
+
+    Args:
+        values, masses: ``[m]`` the answer law; masses are normalised.
+        n: answers that were numbers in one sample.
+    """
+    x, w = np.asarray(values, np.float64), np.asarray(masses, np.float64)
+    counts = np.random.default_rng(seed).multinomial(n, w / w.sum(), size=repeats)
+    distances = [w1_clipped(x, count, law, low, high) for count in counts]
+    return _band(np.asarray(distances), clipped_scale(law, low, high))

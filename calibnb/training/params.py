@@ -1,0 +1,89 @@
+"""Blocks of params.yaml on training: the methods, their mixtures and adapters, and the fitted temperature."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from calibnb.blocks import Block, Count, Positive, Share, line_of_text, refusal
+from calibnb.errors import UserError
+from calibnb.laws.params import SpaceParams
+from calibnb.yaml_files import decode
+
+# Variants that nothing is trained for: the model as it comes, and at a fitted temperature.
+UNTRAINED = ("base", "temperature")
+
+
+def _method_name(raw: Any) -> Any:
+    # It is part of stage names and command lines, and files that `merge` makes of this one spell it without quotes.
+    name = isinstance(raw, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw)
+    if not name or raw in UNTRAINED or not _reads_as_text(raw):
+        names = " and ".join(UNTRAINED)
+        raise refusal(f'a name of lower-case letters, digits, "_" and "-" that YAML reads as text, not {names}', raw)
+    return raw
+
+
+def _reads_as_text(raw: str) -> bool:
+    try:
+        return bool(decode(raw, "") == raw)
+    except UserError:
+        return False
+
+
+MethodName = Annotated[str, BeforeValidator(_method_name)]
+
+
+class LoraParams(Block):
+    rank: Annotated[int, Field(ge=1, le=1024)]
+    alpha: Positive
+    dropout: Share
+    targets: Literal["attention", "all-linear"]
+
+
+class MixtureParams(Block):
+    """Ordinary examples beside calibration: see `mixture`."""
+
+    source: Annotated[str, BeforeValidator(line_of_text)]
+    share: Share
+    prompts_per_step: Count
+
+
+class FinetuneParams(Block):
+    """One method of fine-tuning; params.yaml says what each key does."""
+
+    estimator: Literal["paths", "samples", "trie"]
+    draws: Literal["iid", "stratified"]
+    draws_per_prompt: Count
+    completions: Literal["own", "other"]
+    parameters: Literal["grid", "continuous"]
+    family_weights: Literal["settings", "equal"]
+    space: SpaceParams
+    average: Literal["tokens", "path"]
+    epochs: Positive
+    prompts_per_step: Count
+    accumulation_steps: Count
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_share: Share
+    max_grad_norm: Positive | None
+    validations: Count
+    mixture: MixtureParams | None
+    kl_to_base: Annotated[float, Field(ge=0)]
+    lora: LoraParams
+
+
+class TemperatureParams(Block):
+    """The baseline of one scalar: on whose loss it is fitted, and on how many train settings."""
+
+    method: MethodName
+    settings: Count
+
+
+class OrdinaryParams(Block):
+    """The model's own answers to ordinary prompts, which `mixture.source: self` mixes in."""
+
+    draws: Count
+    max_new_tokens: Count
+    batch: Count

@@ -1,0 +1,1 @@
+"""Trees of answers: tries, one forward pass over a tree, exact search, sampling."""

@@ -1,0 +1,17 @@
+"""Block of params.yaml on the exact search: see `number_search`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from calibnb.blocks import Block, Count
+
+
+class OpenParams(Block):
+    """The search for the exact law of a model's answers: see `answers`."""
+
+    tolerance: Annotated[float, Field(gt=0, lt=1)]
+    max_nodes: Count
+    nodes_per_pass: Count

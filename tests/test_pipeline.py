@@ -50,10 +50,10 @@ def test_a_stage_names_the_parameters_that_its_notebook_reads(name: str) -> None
 
 
 def test_parameters_of_code() -> None:
-    assert parameters("study = params.load(p)\nx = study.data.a\nother.seeds\nstudy.finetune[m]") == {
-        "data",
-        "finetune",
-    }
+    code = "study = parameters.load(p, data=D, finetune=F)\nx = study.data.a\nother.seeds\nstudy.finetune[m]"
+    assert parameters(code) == {"data", "finetune"}
+    with pytest.raises(AssertionError, match="loaded"):
+        parameters(code.replace(", finetune=F", ""))
 
 
 # ------------------------------------------------------------------------------- a clean clone, tiny model

@@ -95,3 +95,6 @@ class FamilyGrid(Block):
         """The grids that are given, by split."""
         every = {"train": self.train, "unseen": self.unseen, "held_out": self.held_out}
         return {split: axes for split, axes in every.items() if axes is not None}
+
+
+Families = dict[str, FamilyGrid]

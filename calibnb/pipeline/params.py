@@ -15,14 +15,13 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, Strict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import Strict
 
+from calibnb import parameters
 from calibnb.benchmarks.baselines.params import BaselinesParams
 from calibnb.benchmarks.capability.params import CapabilityParams
 from calibnb.benchmarks.language.params import LanguageParams
@@ -31,18 +30,18 @@ from calibnb.benchmarks.openended.params import OpenEndedParams
 from calibnb.benchmarks.perplexity.params import PerplexityParams
 from calibnb.benchmarks.positions.params import PositionsParams
 from calibnb.benchmarks.structured.params import StructuredParams
-from calibnb.blocks import Block, Count, Seed, Unique, shown
+from calibnb.blocks import Block, Count, Names, Seeds, Unique, shown
 from calibnb.errors import UserError
 from calibnb.laws import canonical, specs
 from calibnb.laws.families import FAMILIES
 from calibnb.laws.family import ParameterError
-from calibnb.laws.grids import MAX_GRID, FamilyGrid
+from calibnb.laws.grids import MAX_GRID, Families, FamilyGrid
 from calibnb.laws.params import DataParams, PromptParams, SpaceParams
 from calibnb.models.naming import HUB, HUB_SPLIT
 from calibnb.models.naming import place as place_of
 from calibnb.models.params import ComputeParams, ModelName
 from calibnb.models.sources import TABLE
-from calibnb.training.params import UNTRAINED, FinetuneParams, MethodName, OrdinaryParams, TemperatureParams
+from calibnb.training.params import UNTRAINED, MethodName, Methods, OrdinaryParams, TemperatureParams
 from calibnb.yaml_files import read
 
 
@@ -51,16 +50,16 @@ class Params(Block):
 
     models: Annotated[tuple[ModelName, ...], Unique, Strict(False)]
     methods: Annotated[tuple[MethodName, ...], Unique, Strict(False)]
-    variants: Annotated[tuple[str, ...], Unique, Strict(False)]
-    retention: Annotated[tuple[str, ...], Unique, Strict(False)]
-    numbers: Annotated[tuple[str, ...], Unique, Strict(False)]
-    seeds: Annotated[tuple[Seed, ...], Unique, Strict(False)]
+    variants: Names
+    retention: Names
+    numbers: Names
+    seeds: Seeds
     bootstrap: Count
     compute: ComputeParams
     prompt: PromptParams
     data: DataParams
-    families: dict[str, FamilyGrid]
-    finetune: dict[MethodName, FinetuneParams]
+    families: Families
+    finetune: Methods
     structured: StructuredParams
     openended: OpenEndedParams
     positions: PositionsParams
@@ -84,13 +83,7 @@ def load(path: str | Path = "params.yaml") -> Params:
 
 def parse(raw: Mapping[str, Any], source: str = "params.yaml") -> Params:
     """Check parameters that are already in memory; `source` stands in front of every message."""
-    try:
-        params = Params.model_validate(dict(raw))
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
-        # A misspelt key is both unknown and missing: the first says more.
-        unknown = [e for e in errors if e["type"] == "extra_forbidden"]
-        raise UserError(f"{source}: {_line((unknown or errors)[0])}") from None
+    params = parameters.parse(Params, raw, source)
     for problem in _problems(params):
         raise UserError(f"{source}: {problem}")
     return params
@@ -144,55 +137,6 @@ def merge(base: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]
         else:
             result[key] = value
     return result
-
-
-def _line(error: ErrorDetails) -> str:
-    """A pydantic error as `dotted.key: must be ..., got ...`."""
-    key = ".".join(str(part) for part in error["loc"] if part != "[key]")
-    kind, got, context = error["type"], error["input"], error.get("ctx", {})
-    if kind == "calibnb":
-        return f"{key}: {error['msg']}"
-    if kind == "extra_forbidden":
-        return f"{key}: unknown key; allowed: {', '.join(_allowed(error['loc'][:-1]))}"
-    if kind == "missing":
-        return f"{key}: must be given, got nothing"
-    bounds = {
-        "greater_than": (">", "gt"),
-        "greater_than_equal": (">=", "ge"),
-        "less_than": ("<", "lt"),
-        "less_than_equal": ("<=", "le"),
-    }
-    if kind in bounds:
-        sign, name = bounds[kind]
-        return f"{key}: must be {sign} {specs.number(context[name])}, got {shown(got)}"
-    if kind == "literal_error":
-        allowed = re.sub(r"'([^']*)'", r"\1", context["expected"]).replace(" or ", ", ")
-        return f"{key}: must be one of {allowed}, got {shown(got)}"
-    names = {
-        "int_type": "an integer",
-        "int_from_float": "an integer",
-        "float_type": "a number",
-        "finite_number": "a finite number",
-        "bool_type": "true or false",
-        "string_type": "text",
-        "tuple_type": "a list",
-        "dict_type": "a block of keys",
-        "model_type": "a block of keys",
-    }
-    return f"{key}: must be {names.get(kind, 'valid')}, got {shown(got)}"
-
-
-def _allowed(loc: tuple[int | str, ...]) -> list[str]:
-    """The keys of the block at `loc`."""
-    kind: Any = Params
-    for part in loc:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            kind = kind.model_fields[str(part)].annotation
-            if get_origin(kind) is UnionType:  # a block or null
-                kind = get_args(kind)[0]
-        elif get_origin(kind) is dict:
-            kind = get_args(kind)[1]
-    return list(kind.model_fields)
 
 
 def _problems(params: Params) -> Iterator[str]:

@@ -74,6 +74,9 @@ class FinetuneParams(Block):
     lora: LoraParams
 
 
+Methods = dict[MethodName, FinetuneParams]
+
+
 class TemperatureParams(Block):
     """The baseline of one scalar: on whose loss it is fitted, and on how many train settings."""
 

@@ -18,7 +18,7 @@ def clean() -> nbformat.NotebookNode:
         cells=[
             new_markdown_cell("# Title", id="title"),
             new_code_cell("a = 'tiny'\nb: int = 1", id="parameters", metadata={"tags": ["parameters"]}),
-            new_code_cell("figures.trie_drawing(a)", id="figure", metadata=FIGURE),
+            new_code_cell("drawings.trie_drawing(a)", id="figure", metadata=FIGURE),
         ]
     )
 
@@ -40,7 +40,7 @@ def test_a_clean_notebook_passes(tmp_path: Path) -> None:
         (lambda cells: cells[2].update(execution_count=3), "cell 2 (figure) has an execution count"),
         (lambda cells: cells[2].metadata.pop("mystnb"), "cell 2 (figure) shows a figure without alt text"),
         (lambda cells: cells[2].metadata.mystnb.figure.update(caption=" "), "a figure without a caption"),
-        (lambda cells: cells[2].update(source="display(x)\nfigures.trie_drawing(a)"), "displays something"),
+        (lambda cells: cells[2].update(source="display(x)\ndrawings.trie_drawing(a)"), "displays something"),
         (lambda cells: cells[1].metadata.pop("tags"), "0 cells are tagged parameters"),
         (lambda cells: cells[1].update(source="import os"), "the parameters cell does more than assign"),
         (lambda cells: cells.pop(0), "the first cell has no title"),
@@ -77,6 +77,6 @@ def test_labels_only_where_a_notebook_is_run_once(tmp_path: Path, source: str) -
 
 
 def test_draws() -> None:
-    assert draws("%config x = 1\nx = 1\nfigures.trie_drawing(x)")
-    assert not draws("figures.use_style()")
+    assert draws("%config x = 1\nx = 1\ndrawings.trie_drawing(x)")
+    assert not draws("style.use_style()")
     assert not draws("other.trie_drawing(x)")

@@ -84,7 +84,7 @@ def test_support_size_of_the_uniform_law() -> None:
     assert measures.support_sizes(np.full(20, 0.05), measures.LEVELS).tolist() == [1, *range(1, 20), 20]
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)  # brute force takes its time
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 3))
 def test_coverage_equals_the_mean_over_all_subsets(counts: list[int], empty: int) -> None:
     answers: list[int | None] = [i for i, c in enumerate(counts) for _ in range(c)]

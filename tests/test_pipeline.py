@@ -25,7 +25,7 @@ STAGES = PIPELINE["stages"]
 NOTEBOOKS = {
     name: ROOT / found[0]
     for name, stage in STAGES.items()
-    if (found := re.findall(r"calibnb\.execute\s+(\S+\.ipynb)", stage["cmd"]))
+    if (found := re.findall(r"calibnb\.pipeline\.execute\s+(\S+\.ipynb)", stage["cmd"]))
 }
 
 

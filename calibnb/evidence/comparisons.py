@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from calibnb.evidence import verdicts
 from calibnb.evidence.intervals import family_median_interval, family_median_ratio, missing
 
 
@@ -40,7 +41,7 @@ def summarise(frame: pd.DataFrame, measures: Sequence[str], *, resamples: int, s
 
 
 def determined(summary: pd.DataFrame, by: Sequence[str]) -> pd.Series[bool]:
-    """Whether nW1 is known: what the search leaves open, ``nw1_slack``, is less than the value itself.
+    """Whether nW1 is known, as :func:`verdicts.determined` says of the value and of ``nw1_slack``.
 
     Args:
         summary: rows of ``measure, value`` and the columns `by`, ``nw1`` and ``nw1_slack`` among the measures.
@@ -49,7 +50,8 @@ def determined(summary: pd.DataFrame, by: Sequence[str]) -> pd.Series[bool]:
         A truth value for each of `by`; False where one of the two does not exist.
     """
     found = summary.pivot(index=list(by), columns="measure", values="value")
-    return found["nw1_slack"] < found["nw1"]
+    known = [verdicts.determined(*pair) for pair in zip(found["nw1"], found["nw1_slack"], strict=True)]
+    return pd.Series(known, index=found.index, dtype=bool)
 
 
 def compare(frame: pd.DataFrame, reference: pd.DataFrame, measure: str, *, resamples: int, seed: int) -> pd.DataFrame:

@@ -1,0 +1,320 @@
+"""Claims and measurements as rows of a table, and what becomes of them: findings.
+
+A row says which table is read, which statistic of it is taken, for which variants and against which others, in which
+words, and by which rule it is judged. :func:`evaluate` computes a statistic once for all rows that share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+
+from calibnb.evidence import comparisons, intervals, results, verdicts
+from calibnb.models import naming
+
+Finding = dict[str, str | float | None]
+
+# What a method is held against, and what texts call it. Away from numbers, one with ordinary examples in training
+# still answers in words, which the format control does not: beside that control alone it would seem to gain by
+# resembling the model as it comes.
+CONTROLS = {"format": "the format control", "base": "the model as it comes"}
+SEED = 0  # of every bootstrap: equal results are equal bytes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a study has measured.
+
+    Attributes:
+        root: folder of the results.
+        models: names; findings of the first have the plain ids, those of another end in ``@`` and its slug.
+        seeds: of training; measurements of others are left out.
+        lists: variants, by the name of their list in the parameters.
+        own: methods that learn to answer with their prompt's own law: all but controls.
+        mixed: methods with ordinary examples in training.
+        resamples: of every bootstrap.
+    """
+
+    root: Path
+    models: Sequence[str]
+    seeds: Sequence[int]
+    lists: Mapping[str, Sequence[str]]
+    own: Collection[str]
+    mixed: Collection[str]
+    resamples: int
+
+    def folder(self, benchmark: str, model: str) -> Path:
+        """Where a benchmark's results of a model lie."""
+        return self.root / benchmark / naming.slug(model)
+
+
+class Reader(Protocol):
+    """Reads a table of some variants of a model; it raises FileNotFoundError where a file is missing."""
+
+    def __call__(self, measured: Measured, model: str, variants: Sequence[str]) -> pd.DataFrame: ...
+
+
+class Statistic(Protocol):
+    """Sums up a variant's table, or compares it with another's.
+
+    Args:
+        own, other: the tables; `other` is None for a value.
+        measures: what rows ask for; more may be returned.
+        by: column whose groups are summed up each on its own; empty for none.
+        resamples: of the bootstrap.
+
+    Returns:
+        Rows of ``measure, value, low, high``, the column `by`, and what else texts name, in the order of the findings.
+    """
+
+    def __call__(
+        self, own: pd.DataFrame, other: pd.DataFrame | None, measures: Sequence[str], *, by: str, resamples: int
+    ) -> pd.DataFrame: ...
+
+
+def families(
+    own: pd.DataFrame, other: pd.DataFrame | None, measures: Sequence[str], *, by: str, resamples: int
+) -> pd.DataFrame:
+    """Family medians, or ratios of family medians; `by` is the split."""
+    if by != "split":
+        raise ValueError(f"families are summed up by split, not by {by!r}")
+    if other is None:
+        return comparisons.summarise(own, measures, resamples=resamples, seed=SEED)
+    ratios = [
+        comparisons.compare(own, other, measure, resamples=resamples, seed=SEED).assign(measure=measure)
+        for measure in measures
+    ]
+    return pd.concat(ratios, ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Items:
+    """Means over items, or means of paired differences.
+
+    Attributes:
+        item: column of what is resampled: a prompt, a question.
+    """
+
+    item: str
+
+    def __call__(
+        self, own: pd.DataFrame, other: pd.DataFrame | None, measures: Sequence[str], *, by: str, resamples: int
+    ) -> pd.DataFrame:
+        found = []
+        for group in own[by].unique() if by else [""]:
+            part = _part(own, by, group)
+            if other is None:
+                rows = intervals.summarise_items(part, measures, item=self.item, resamples=resamples, seed=SEED)
+            else:
+                beside = _part(other, by, group)
+                rows = intervals.compare_items(part, beside, measures, item=self.item, resamples=resamples, seed=SEED)
+            found.append(rows.assign(**{by: group}) if by else rows)
+        return pd.concat(found, ignore_index=True)
+
+
+def as_stated(
+    own: pd.DataFrame, other: pd.DataFrame | None, measures: Sequence[str], *, by: str, resamples: int
+) -> pd.DataFrame:
+    """Values and intervals that the table itself states."""
+    return own
+
+
+def _part(frame: pd.DataFrame, by: str, group: object) -> pd.DataFrame:
+    return frame[frame[by] == group] if by else frame
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a benchmark.
+
+    Attributes:
+        among: the list of variants that it is measured for.
+        read: see :class:`Reader`.
+        together: it is of all these variants at once: its rows name theirs, and nothing is compared.
+    """
+
+    among: str
+    read: Reader
+    together: bool = False
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """Reads ``<root>/<benchmark>/<slug>/<variant><ending>.parquet``, all training seeds of the study.
+
+    Attributes:
+        prepare: what is done to the table: columns that are derived from others.
+    """
+
+    benchmark: str
+    ending: str = ""
+    prepare: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
+
+    def __call__(self, measured: Measured, model: str, variants: Sequence[str]) -> pd.DataFrame:
+        names = [f"{variant}{self.ending}" for variant in variants]
+        return self.prepare(results.measurements(measured.folder(self.benchmark, model), names, measured.seeds))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, or a measurement, of every variant that a table holds.
+
+    Texts are templates. They may name ``variant``, ``against`` and ``reference`` (what texts call the one that is
+    compared with), ``slug`` (of the model), and the columns of the statistic's rows.
+
+    Attributes:
+        table, how, measure: the statistic and which of its measures.
+        groups: column whose groups have a finding each, such as a split; empty for none.
+        of: which variants: ``each``, those that are ``own`` methods or the ``other`` ones, or the names themselves.
+        against: what it is compared with: a variant, ``controls`` (the format control and, for a method with
+            ordinary examples, the model as it comes), or nothing (empty). A variant is not compared with itself.
+        id, question, claim, unit, source: what the finding says; a measurement has no claim.
+        rule: the favourable side and its edge.
+        determined: it rests on nW1 and is not determined where that of one of the two is not.
+        alike: column of the share of bare numbers: two that are not alike in it are not comparable.
+        rare: column of the probability of a valid answer: where that of one is rare, they are not comparable.
+    """
+
+    table: Table
+    how: Statistic
+    measure: str
+    id: str
+    question: str
+    unit: str
+    source: str
+    claim: str = ""
+    rule: verdicts.Rule = verdicts.measured
+    groups: str = ""
+    of: Literal["each", "own", "other"] | tuple[str, ...] = "each"
+    against: str = ""
+    determined: bool = False
+    alike: str = ""
+    rare: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.claim) != (self.rule is not verdicts.measured):
+            raise ValueError(f"{self.id}: a claim has a rule, and what has a rule is a claim")
+        if not self.against and (self.alike or self.rare):
+            raise ValueError(f"{self.id}: without another there is nothing to be comparable with")
+
+
+# Rows that are walked through together, variant by variant; a chapter of them is told model by model.
+Section = tuple[Claim, ...]
+Chapter = tuple[Section, ...]
+
+
+class _Evaluation:
+    """Tables and statistics of one model, each read and computed once."""
+
+    def __init__(self, rows: Sequence[Claim], measured: Measured, model: str) -> None:
+        self.measured, self.model, self.slug = measured, model, naming.slug(model)
+        self.tail = "" if model == measured.models[0] else f"@{self.slug}"
+        self.rows = rows
+        self.frames: dict[tuple[Table, str], pd.DataFrame] = {}
+        self.statistics: dict[tuple[Table, Statistic, str, str, str], pd.DataFrame] = {}
+
+    def frame(self, table: Table, variant: str) -> pd.DataFrame:
+        """The table of a variant, or of all (empty)."""
+        if (table, variant) not in self.frames:
+            variants = [variant] if variant else self.measured.lists[table.among]
+            self.frames[table, variant] = table.read(self.measured, self.model, variants)
+        return self.frames[table, variant]
+
+    def statistic(self, table: Table, how: Statistic, by: str, variant: str, against: str) -> pd.DataFrame:
+        """One statistic with all measures that any row asks of it."""
+        key = (table, how, by, variant, against)
+        if key not in self.statistics:
+            asked = [
+                row.measure
+                for row in self.rows
+                if (row.table, row.how, row.groups, bool(row.against)) == (table, how, by, bool(against))
+            ]
+            if not against and any(row.table == table and row.determined for row in self.rows):
+                asked += ["nw1", "nw1_slack"]
+            own, other = self.frame(table, variant), self.frame(table, against) if against else None
+            measures = list(dict.fromkeys(asked))
+            self.statistics[key] = how(own, other, measures, by=by, resamples=self.measured.resamples)
+        return self.statistics[key]
+
+    def variants(self, table: Table) -> Sequence[str]:
+        """Whose findings a table has: one empty name for all together."""
+        return [""] if table.together else self.measured.lists[table.among]
+
+    def references(self, claim: Claim, variant: str) -> list[str]:
+        """With which others a claim compares a variant: one empty name for none."""
+        kind = "own" if variant in self.measured.own else "other"
+        if variant not in claim.of if isinstance(claim.of, tuple) else claim.of not in ("each", kind):
+            return []
+        if not claim.against:
+            return [""]
+        named: list[str] = [claim.against]
+        if claim.against == "controls":
+            named = [name for name in CONTROLS if name != "base" or variant in self.measured.mixed]
+        return [name for name in named if name in self.variants(claim.table) and name != variant]
+
+    def section(self, rows: Section) -> Iterator[Finding]:
+        """Findings variant by variant, each with one reference after the other, in the order of the statistics."""
+        for variant in dict.fromkeys(name for claim in rows for name in self.variants(claim.table)):
+            pairs = [(against, claim) for claim in rows for against in self.references(claim, variant)]
+            for against, table, how, by in dict.fromkeys((a, c.table, c.how, c.groups) for a, c in pairs):
+                for found in self.statistic(table, how, by, variant, against).to_dict("records"):
+                    asked = (against, table, how, by, found["measure"])
+                    for name, claim in pairs:
+                        if (name, claim.table, claim.how, claim.groups, claim.measure) == asked:
+                            yield self.finding(claim, variant, against, found)
+
+    def finding(self, claim: Claim, variant: str, against: str, found: Mapping[Hashable, Any]) -> Finding:
+        """What one row of a statistic says of one claim."""
+        words = {"slug": self.slug, "variant": variant, "against": against}
+        words |= {"reference": CONTROLS.get(against, against)} | {str(name): value for name, value in found.items()}
+        interval = results.interval(intervals.Estimate(*(float(found[end]) for end in ("value", "low", "high"))))
+        return {
+            "id": claim.id.format_map(words) + self.tail,
+            "question": claim.question.format_map(words),
+            "claim": claim.claim.format_map(words),
+            **interval,
+            "unit": claim.unit.format_map(words),
+            "source": claim.source.format_map(words),
+            "verdict": verdicts.verdict(
+                claim.rule,
+                interval["low"],
+                interval["high"],
+                known=not claim.determined or self._determined(claim, variant, against, found),
+                comparable=self._comparable(claim, variant, against, found),
+            ),
+        }
+
+    def _determined(self, claim: Claim, variant: str, against: str, found: Mapping[Hashable, Any]) -> bool:
+        """Whether the nW1 of each of the two is known in the group of a finding."""
+        group = found[claim.groups]
+        values = [self.statistic(claim.table, claim.how, claim.groups, v, "") for v in (variant, against) if v]
+        return all(bool(comparisons.determined(value, [claim.groups])[group]) for value in values)
+
+    def _comparable(self, claim: Claim, variant: str, against: str, found: Mapping[Hashable, Any]) -> bool:
+        """Whether the two do the same thing in the group of a finding, as far as the claim asks for it."""
+
+        def pair(column: str) -> tuple[float, float]:
+            own, other = (self.frame(claim.table, name) for name in (variant, against))
+            here = [_part(frame, claim.groups, found.get(claim.groups))[column].mean() for frame in (own, other)]
+            return float(here[0]), float(here[1])
+
+        unlike = claim.alike and not verdicts.alike(*pair(claim.alike))
+        return not unlike and not (claim.rare and verdicts.rare(*pair(claim.rare)))
+
+
+def evaluate(chapters: Sequence[Chapter], measured: Measured) -> list[Finding]:
+    """What was found, chapter by chapter, and in each model by model.
+
+    Returns:
+        Findings of ``id, question, claim, value, low, high, unit, source, verdict``; a number that does not exist is
+        None.
+    """
+    rows = [claim for chapter in chapters for section in chapter for claim in section]
+    models = [_Evaluation(rows, measured, model) for model in measured.models]
+    return [
+        finding for chapter in chapters for model in models for section in chapter for finding in model.section(section)
+    ]

@@ -27,7 +27,7 @@ LABEL = re.compile(r"^\(([\w-]+)\)=$|^\$\$ *\(([\w-]+)\)$|^:(?:name|label): *(\S
 
 
 def calls(source: str) -> set[str]:
-    """The functions that the code calls, as written: `display`, `figures.headline`."""
+    """The functions that the code calls, as written: `display`, `points.headline`."""
     tree = ast.parse(plain_python(source))
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 

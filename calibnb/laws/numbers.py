@@ -18,7 +18,7 @@ def parse_number(text: str) -> float | None:
     ``-?\\d+(\\.\\d+)?``.
 
     No exponent, no comma, no unit, no sentence around it. Only ASCII digits count. The search of
-    `answers.open_law` takes no white space: a model that writes some has more sampled numbers than exact ones.
+    `number_search.open_law` takes no white space: a model that writes some has more sampled numbers than exact ones.
     """
     text = text.strip()
     return float(text) if _NUMBER.fullmatch(text) else None

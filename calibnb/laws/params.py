@@ -12,7 +12,7 @@ from calibnb.laws.grids import Discretisation
 
 
 class SpaceParams(Block):
-    """How a continuous law is put on a decimal grid: see `laws.answer_law`."""
+    """How a continuous law is put on a decimal grid: see `canonical.answer_law`."""
 
     discretisation: Discretisation
     num_decimals: Annotated[int, Field(ge=0, le=8)]

@@ -148,16 +148,14 @@ def _check_texts(folder: Path) -> None:
         with file.open("rb") as opened:
             if opened.read(len(_POINTER)) == _POINTER:
                 raise UserError(f"{file}: a git-lfs pointer, not the file itself; run git lfs pull in {folder}")
-    for name in _READ:
-        if (folder / name).is_file():
-            _object(folder / name)
+    read = {name: _object(folder / name) for name in _READ if (folder / name).is_file()}
     for file in sorted(folder.glob("*.jinja")):
         try:
             file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"{file}: not utf-8 (byte {error.start + 1})") from error
-    if (folder / "tokenizer.json").is_file():
-        backend = _object(folder / "tokenizer.json")
+    if "tokenizer.json" in read:
+        backend = read["tokenizer.json"]
         if not isinstance(backend.get("model"), dict) or not isinstance(backend.get("added_tokens"), list):
             raise UserError(f"{folder}/tokenizer.json: no tokenizer, which has a model and added_tokens")
 

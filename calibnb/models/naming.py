@@ -75,7 +75,7 @@ def slug(name: str) -> str:
 def resolve(name: str) -> Source:
     """The source that `name` stands for: an entry of `TABLE`, a folder (absolute or from ./), or a hub id.
 
-    Raises UserError for anything else, and for a name that `sources.requirement` refuses.
+    Raises UserError for anything else, and for a name that `requirement` refuses.
     """
     needed = requirement(name)
     if needed is not None:

@@ -3,7 +3,7 @@
 By default they are the model's own: it answers a bundled set of everyday and reasoning prompts before it is trained.
 Training on answers drawn from the model itself (self-distillation) has, in expectation, the gradient of
 KL(base || adapter) on those prompts, whose minimum is to change nothing there; so it needs no foreign data and teaches
-nothing new. The option `kl_to_base` adds that divergence itself, on the same answers (`finetune.TrieLoss`).
+nothing new. The option `kl_to_base` adds that divergence itself, on the same answers (`objective.TrieLoss`).
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def sampled_measures(texts: Sequence[str], category: Category) -> dict[str, floa
 
 
 def member_law(body: Body, chat: ChatFormat, category: Category) -> Floats:
-    """Probability ``[m]`` that the whole answer is a member, over `metrics.spellings` of its names."""
+    """Probability ``[m]`` that the whole answer is a member, over `numbers.spellings` of its names."""
     owner = {form: i for i, names in enumerate(category.members) for form in numbers.spellings(names)}
     trie = build(chat.answer_ids(list(owner)), np.full(len(owner), 1 / len(owner)), chat.end_id)
     logp = answer_log_probabilities(body, chat.prompt_ids(category.prompt), trie)

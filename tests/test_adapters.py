@@ -22,6 +22,7 @@ from calibnb.training import adapters
 from calibnb.training.params import FinetuneParams
 from calibnb.trees.attention import Body
 
+SOFT = params.load(Path(__file__).parent.parent / "params.yaml").finetune["soft"]
 TEXT = torch.arange(20, 44)[None]
 PRODUCTS = {"linear", "matmul", "__matmul__", "bmm", "addmm", "baddbmm", "mm", "einsum", "grouped_mm", "_grouped_mm"}
 
@@ -35,8 +36,7 @@ def quiet() -> Iterator[None]:
 
 
 def method(**lora: Any) -> FinetuneParams:
-    soft = params.load(Path(__file__).parent.parent / "params.yaml").finetune["soft"]
-    return soft.model_copy(update={"lora": soft.lora.model_copy(update={"rank": 2, "alpha": 4.0} | lora)})
+    return SOFT.model_copy(update={"lora": SOFT.lora.model_copy(update={"rank": 2, "alpha": 4.0} | lora)})
 
 
 @cache

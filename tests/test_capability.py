@@ -7,9 +7,12 @@ import importlib.metadata
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import lm_eval.tasks
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +20,7 @@ import torch
 import yaml
 from conftest import CHATML
 from lm_eval.api.instance import Instance
+from lm_eval.tasks._index import Entry, TaskIndex
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb.benchmarks.capability import bundled, summaries
@@ -25,6 +29,23 @@ from calibnb.errors import UserError
 from calibnb.models import chatformat, loading
 from calibnb.trees.attention import Body
 from calibnb.trees.sampling import sample
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_tasks_are_read_once() -> Iterator[None]:
+    """The harness takes ten seconds to read the files of its own tasks, which stay as they are."""
+    build, own = TaskIndex.build, Path(lm_eval.tasks.__path__[0])
+    read = cache(lambda: build([own]))
+
+    def made(paths: list[Path]) -> dict[str, Entry]:
+        index: dict[str, Entry] = {}
+        for path in paths:  # later ones win, as there
+            index |= read() if path == own else build([path])
+        return index
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TaskIndex, "build", staticmethod(made))
+        yield
 
 
 def answer_of(item: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ from calibnb.models.sources import TABLE
 from calibnb.pipeline import execute, params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+PARAMETERS = yaml_files.read(ROOT / "params.yaml")
 
 # Every mark of ASCII that goes through, and letters that are more than one byte long.
 AWKWARD = "./ " + "".join(c for c in string.punctuation if c not in REFUSED + "/") + "/-è/~模型 हिन्दी/+2  😀 "
@@ -45,7 +47,7 @@ SMALL: dict[str, Any] = {
     "retention": ["base", "soft"],
     "numbers": ["base", "soft", "temperature"],
     "seeds": [3],
-    "families": {"gaussian": yaml_files.read(ROOT / "params.yaml")["families"]["gaussian"]},
+    "families": {"gaussian": PARAMETERS["families"]["gaussian"]},
     "structured": {"settings": {"in_range": "all", "unseen": "all", "held_out": "none"}},
     "temperature": {"method": "soft"},
 }
@@ -53,7 +55,7 @@ SMALL["structured"]["sampled"] = {"settings": "none"}
 
 
 def small(**changes: Any) -> dict[str, Any]:
-    raw = params.merge(yaml_files.read(ROOT / "params.yaml"), SMALL)
+    raw = copy.deepcopy(params.merge(PARAMETERS, SMALL))
     raw["families"] = SMALL["families"]
     return raw | changes
 

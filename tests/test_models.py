@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,20 @@ def test_an_answer_that_merges_with_the_prompt_is_refused(group_tokenizer: PreTr
         chat.answer_ids(["-5", "5"])
 
 
+@cache
+def plain_tokenizer(name: str, pieces: str) -> PreTrainedTokenizerFast:
+    return merging_tokenizer(pieces, PLAIN[name])
+
+
+@cache
+def plain_chat(name: str, pieces: str) -> ChatFormat | str:
+    """How a model of a plain template is asked, or the line that refuses its tokenizer."""
+    try:
+        return chat_format(plain_tokenizer(name, pieces))
+    except UserError as error:
+        return str(error)
+
+
 @pytest.mark.parametrize("pieces", PIECES)
 @pytest.mark.parametrize("name", PLAIN)
 @settings(max_examples=25, deadline=None)
@@ -181,18 +196,17 @@ def test_an_answer_that_merges_with_the_prompt_is_refused(group_tokenizer: PreTr
 )
 def test_roles_of_plain_text(name: str, pieces: str, question: str, numbers: list[str], words: list[str]) -> None:
     """Ids of prompt, answer and end are those of the whole turn, or one line says that they cannot be."""
-    tokenizer = merging_tokenizer(pieces, PLAIN[name])
+    tokenizer, chat = plain_tokenizer(name, pieces), plain_chat(name, pieces)
     said = None
     if pieces == "bytes" and name in ("mistral, blank", "vicuna", "question and answer"):
         said = r"^chat template of .*: the answer '\d+' is empty or merges with what stands around it, .* ' and '</s>'"
     elif name == "line" and "bytes" not in pieces:
         said = r"^chat template of .*: no ids show where an answer begins, for what the prompt ends in, .*\\n', merges"
     if said is not None:
-        with pytest.raises(UserError, match=said) as problem:
-            chat_format(tokenizer)
-        assert "chat_template.jinja" in str(problem.value) and "\n" not in str(problem.value)
+        assert isinstance(chat, str) and re.search(said, chat)
+        assert "chat_template.jinja" in chat and "\n" not in chat
         return
-    chat = chat_format(tokenizer)
+    assert isinstance(chat, ChatFormat), chat
     check_in_place(chat, numbers)  # never refused
     try:
         prompt = chat.prompt_ids(question)

@@ -16,6 +16,7 @@ from calibnb.pipeline import params
 from calibnb.pipeline.params import Params
 
 ROOT = Path(__file__).parents[1]
+STUDY = params.load(ROOT / "params.yaml")
 KINDS = {name: field.annotation for name, field in Params.model_fields.items()}
 
 
@@ -25,7 +26,7 @@ def test_a_block_alone_is_what_it_is_in_the_whole(key: str) -> None:
         key, Seeds if key == "seeds" else Count if key == "bootstrap" else KINDS[key]
     )
     alone = getattr(parameters.load(ROOT / "params.yaml", **{key: kind}), key)
-    assert alone == getattr(params.load(ROOT / "params.yaml"), key)
+    assert alone == getattr(STUDY, key)
 
 
 WRONG = {

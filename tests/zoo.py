@@ -41,7 +41,7 @@ TINY = [t for t in TYPES if t not in NOT_TINY]
 SIZES: dict[str, int | float] = (
     dict.fromkeys(("vocab_size", "vocab_size_per_layer_input"), VOCABULARY)
     | dict.fromkeys(("hidden_size", "n_embd", "d_model", "embed_dim", "word_embed_proj_dim", "embedding_size"), 32)
-    | dict.fromkeys(("dim", "attention_hidden_size", "lru_width", "mamba_d_ssm"), 32)
+    | dict.fromkeys(("dim", "emb_dim", "attention_hidden_size", "lru_width", "mamba_d_ssm"), 32)
     | dict.fromkeys(("intermediate_size", "intermediate_size_mlp", "ffn_dim", "d_ff", "n_inner", "block_ffn_dim"), 48)
     | dict.fromkeys(("decoder_ffn_dim", "encoder_ffn_dim", "ffn_hidden_size", "ffn_intermediate_size"), 48)
     | dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size"), 16)

@@ -3,10 +3,11 @@
 #   make PYTHON=/path/to/python3.12   uses that Python for a new .venv (3.11 or later)
 #   make PIP_ARGS="..."               hands options to pip
 #   make book JOBS=1                  one stage at a time; by default two without a GPU
+#   make test JOBS=4                  so many files of tests at once; by default two
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install book demo test lint lab tokenizers bench reference clean
+.PHONY: help install book demo test test-all lint lab tokenizers bench reference clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
@@ -14,8 +15,11 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 export GOMP_SPINCOUNT ?= 20000
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
+# A file of tests runs in one worker, so what its tests share is made once; a worker computes with one thread.
+PYTEST = OMP_NUM_THREADS=1 python -m pytest -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
+
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 install: .venv/installed  ## put the environment in .venv (the other targets do this by themselves)
 
@@ -26,8 +30,11 @@ book: .venv/installed  ## the whole study: install, run what has changed, build 
 demo: .venv/installed  ## the same pipeline and book on fewer settings and steps, in .demo/ (about ten minutes)
 	@python -m calibnb.pipeline.profiles
 
-test: .venv/installed  ## the tests
-	@python -m pytest
+test: .venv/installed  ## the tests, but for those that need real weights or run the whole pipeline (minutes)
+	@$(PYTEST) -m "not slow"
+
+test-all: .venv/installed  ## every test
+	@$(PYTEST)
 
 lint: .venv/installed  ## linter, types of the library, notebooks committed clean
 	@ruff check

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -30,6 +31,8 @@ import fetch_tokenizers
 from calibnb.models.chatformat import TEMPLATES
 
 torch.set_num_threads(1)
+settings.register_profile("shared", deadline=None)  # what an example takes depends on what else the machine does
+settings.load_profile("shared")
 
 WINDOW = 8  # of the sliding-window models, shorter than any prompt
 ARCHITECTURES = ("qwen3", "llama", "gemma3", "gpt_oss")
@@ -158,6 +161,12 @@ def tiny_model(architecture: str, vocabulary: int, *, seed: int = 0, **sizes: in
     model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation, dtype=torch.float32)
     torch.set_rng_state(state)
     return model.eval()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: no worker is left with one of them when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -323,6 +323,7 @@ def weighed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     return folder, chosen
 
 
+@pytest.mark.slow
 def test_the_model_that_is_named_is_the_one_that_runs(weighed: tuple[Path, list[str]]) -> None:
     folder, chosen = weighed
     for name in chosen:
@@ -334,6 +335,7 @@ def test_the_model_that_is_named_is_the_one_that_runs(weighed: tuple[Path, list[
         assert sum(p.numel() for p in network.parameters()) == card.parameters
 
 
+@pytest.mark.slow
 def test_every_page_of_the_model_that_is_named_is_in_the_book(weighed: tuple[Path, list[str]], tmp_path: Path) -> None:
     folder, chosen = weighed
     study = params.load(folder / "params.yaml")

@@ -101,7 +101,7 @@ def test_a_malformed_line_is_named(line: bytes, message: str) -> None:
         corpora.parse(b'{"text": "fine"}\n' + line, "a.jsonl", "s")
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b'{"text": "x"}')[:-5]])
+@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b'{"text": "x"}')[:-5]], ids=["other", "cut off"])
 def test_a_broken_archive_is_named(data: bytes) -> None:
     with pytest.raises(UserError, match=r"^a.jsonl.gz: no gzip file"):
         corpora.parse(data, "a.jsonl.gz", "s")

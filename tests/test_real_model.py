@@ -20,7 +20,7 @@ from calibnb.trees.sampling import sample
 ROOT = Path(__file__).parent.parent
 PROMPT = "Think of a whole number from one to six and answer with the number alone."
 
-pytestmark = pytest.mark.weights
+pytestmark = [pytest.mark.weights, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+if "rfc3987_syntax" not in sys.modules:
+    # jsonschema would build the grammar of addresses, at more than a second, to check what no notebook holds.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+
 import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError

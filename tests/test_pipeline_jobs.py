@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_execute import save
 
 from calibnb.pipeline import parallel
 
@@ -131,3 +135,76 @@ def test_a_number_of_jobs_is_at_least_one(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         parallel.main(["--jobs", "0"])
     assert "--jobs must be >= 1, got 0" in capsys.readouterr().err
+
+
+def stages(folder: Path, source: str, environment: dict[str, str], several: int) -> subprocess.Popen[str]:
+    """A runner in a group of its own, of two stages at once that run a notebook of one cell.
+
+    several: stages from which on one process imports for all.
+    """
+    subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
+    save(folder, source)
+    (folder / "dvc.yaml").write_text(
+        "stages:\n  stage:\n    matrix: {name: [a, b]}\n"
+        "    cmd: python -m calibnb.pipeline.execute notebooks/stage.ipynb ${item.name}.ipynb -p model ${item.name}\n"
+        "    outs: ['${item.name}.ipynb']\n"
+    )
+    code = (
+        f"import sys; from calibnb.pipeline import parallel as p; p.SEVERAL = {several}; sys.exit(p.main(['--jobs=2']))"
+    )
+    library = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=os.environ | library | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+WAYS = pytest.mark.parametrize("several", [1, 99], ids=["one process imports for all", "each imports for itself"])
+
+
+@WAYS
+def test_stages_say_what_they_did_and_why_they_failed(tmp_path: Path, several: int) -> None:
+    source = (
+        "import os, sys\nfrom calibnb.errors import UserError\nprint('step', file=sys.stderr, flush=True)\n"
+        "assert os.environ['OF_MINE'] == 'yes'\n"
+        "if model == 'b':\n    raise UserError('params.yaml: seeds: must be >= 0, got -1')"
+    )
+    with stages(tmp_path, source, {"OF_MINE": "yes"}, several) as runner:
+        said, errors = runner.communicate(timeout=120)
+    assert runner.returncode == 1
+    assert {"stage@a | step", "stage@b | step", "stage@b | params.yaml: seeds: must be >= 0, got -1"} <= set(
+        said.splitlines()
+    )
+    assert errors == "failed: stage@b\n"
+    assert (tmp_path / "a.ipynb").is_file()
+    assert not (tmp_path / "b.ipynb").exists()
+
+
+@pytest.mark.parametrize(("several", "sent"), [(1, signal.SIGINT), (1, signal.SIGKILL), (99, signal.SIGINT)])
+def test_ctrl_c_ends_all_and_a_later_run_goes_on(tmp_path: Path, several: int, sent: signal.Signals) -> None:
+    """A terminal sends SIGINT to the whole group; the kernels stand outside it."""
+    source = (
+        "import os, pathlib, time\npathlib.Path(f'{model}.pid').write_text(str(os.getpid()))\n"
+        "while not pathlib.Path('go on').exists():\n    time.sleep(0.1)"
+    )
+    pids = [tmp_path / "a.pid", tmp_path / "b.pid"]
+    with stages(tmp_path, source, {}, several) as runner:
+        while not all(path.is_file() and path.read_text() for path in pids):
+            assert runner.poll() is None
+            time.sleep(0.1)
+        os.killpg(runner.pid, sent)
+        runner.communicate(timeout=60)
+    assert runner.returncode != 0
+    kernels = [int(path.read_text()) for path in pids]
+    end = time.monotonic() + 20
+    while time.monotonic() < end and any(Path(f"/proc/{pid}").exists() for pid in kernels):
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in kernels)
+    (tmp_path / "go on").touch()
+    subprocess.run(["dvc", "repro", "--quiet", "stage@a"], cwd=tmp_path, check=True)
+    assert (tmp_path / "a.ipynb").is_file()

@@ -32,6 +32,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from calibnb.pipeline import warm
+
+if __name__ == "__main__":
+    warm.hand_over("calibnb.pipeline.execute", sys.argv[1:])  # what is below takes a second to import
 if "rfc3987_syntax" not in sys.modules:
     # jsonschema would build the grammar of addresses, at more than a second, to check what no notebook holds.
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
@@ -139,29 +143,9 @@ def own_kernel(folder: Path) -> Iterator[None]:
     another environment is not taken by mistake. Hash order and time stamps inside figures are fixed, and
     the user's IPython start-up files stay out.
     """
-    environment = {
-        # A second busy program on the machine makes threads that wait by spinning up to ten times slower.
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000"),
-        # By default glibc hands every large tensor back to the system and fetches the next one anew, page by page: a
-        # tenth of an exact measurement's time, and half of a large batch's. These keep the pages.
-        "MALLOC_MMAP_THRESHOLD_": os.environ.get("MALLOC_MMAP_THRESHOLD_", f"{2**33}"),
-        "MALLOC_TRIM_THRESHOLD_": os.environ.get("MALLOC_TRIM_THRESHOLD_", f"{2**34}"),
-        "IPYTHONDIR": str(folder / "ipython"),
-        "PYTHONHASHSEED": "0",
-        "PYTHONWARNINGS": "ignore:IProgress not found",  # progress bars are plain text here, on purpose
-        "SOURCE_DATE_EPOCH": "315532800",  # 1980, the earliest that zip files can hold
-    }
-    if not sys.stderr.isatty():
-        environment["TQDM_MININTERVAL"] = "10"  # a log file need not hold every frame of a progress bar
+    environment = warm.kernel_environment(sys.stderr.isatty()) | {"IPYTHONDIR": str(folder / "ipython")}
     spec = {
-        "argv": [
-            sys.executable,
-            "-m",
-            "ipykernel_launcher",
-            "--log-level=CRITICAL",
-            "-f",
-            "{connection_file}",
-        ],
+        "argv": [*warm.command("ipykernel_launcher"), "--log-level=CRITICAL", "-f", "{connection_file}"],
         "display_name": "Python 3",
         "language": "python",
         "env": environment,

@@ -6,6 +6,7 @@
 minute than one stage on two. DVC lets stages run in processes of their own, given that each finds what it depends
 on (its manual on `repro`, "Parallel stage execution"). So a stage that has changed, or depends on one that has, is
 started as `dvc repro --single-item` once all that it depends on have ended. A plain `dvc repro` has the last word.
+Where several stages may run, `warm` imports for all of them once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from calibnb.errors import UserError
-from calibnb.pipeline import dependence
+from calibnb.pipeline import dependence, warm
+
+SEVERAL = 4  # stages whose imports take longer than those of the process that imports for all
 
 
 def behind(needs: Mapping[str, Iterable[str]], stages: Iterable[str]) -> set[str]:
@@ -94,10 +97,9 @@ def changed_stages(folder: Path, targets: Sequence[str] = ()) -> dict[str, set[s
     return pending(needs, changed, targets)
 
 
-def run_stage(stage: str, folder: Path, threads: int) -> bool:
+def run_stage(stage: str, folder: Path, environment: Mapping[str, str]) -> bool:
     """`dvc repro` of one stage alone; each line it says goes to the terminal with the stage's name before it."""
-    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    command = [*warm.command("dvc", environment), "--wait-for-lock", "repro", "--single-item", stage]
     with subprocess.Popen(
         command,
         cwd=folder,
@@ -126,7 +128,10 @@ def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
         except (DvcException, UserError) as error:
             print(f"dvc: {error}" if isinstance(error, DvcException) else error, file=sys.stderr)
             return 1
-        failed = run_all(needs, lambda stage: run_stage(stage, folder, threads), jobs)
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+        prepared = warm.parent(folder, environment) if len(needs) >= SEVERAL else contextlib.nullcontext(environment)
+        with prepared as shared:
+            failed = run_all(needs, lambda stage: run_stage(stage, folder, shared), jobs)
         if failed:
             print(f"failed: {', '.join(failed)}", file=sys.stderr)
             return 1

@@ -77,6 +77,7 @@ def test_a_fork_is_the_command_itself(shared: dict[str, str], project: Path) -> 
     [
         ("", 0, ""),
         ("raise SystemExit('one line')", 1, "one line\n"),
+        ("import sys, threading\nthreading.Timer(0.2, sys.stderr.write, ['last']).start()", 0, "last"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", 137, ""),
     ],
 )
@@ -165,6 +166,7 @@ def test_a_notebook_runs_by_it_to_the_same_bytes(project: Path) -> None:
         "import sys\nprint('early', file=sys.stderr)",
         "import os, matplotlib.pyplot as plt, numpy as np, torch\nprint(set('abc'), torch.get_num_threads())",
         "figure = plt.figure(figsize=(1, 1))\nplt.plot([1, 2]);",
+        "left = open('left', 'w')\nleft.write('all of it')",  # the kernel's end closes it
         "(torch.ones(300, 300) @ torch.ones(300, 300)).sum().item()",
     )
     (project / "bad").mkdir()
@@ -176,12 +178,14 @@ def test_a_notebook_runs_by_it_to_the_same_bytes(project: Path) -> None:
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     alone = run(source, project / "alone.ipynb", environment)
+    Path("left").unlink()
     with warm.parent(project, environment) as shared:
         together = run(source, project / "together.ipynb", shared)
         failed = run(bad, project / "failed.ipynb", shared)
     assert (together.returncode, together.stdout) == (alone.returncode, alone.stdout) == (0, "")
     assert "early" in together.stderr
     assert (project / "together.ipynb").read_bytes() == (project / "alone.ipynb").read_bytes()
+    assert Path("left").read_text() == "all of it"
     assert "image/png" in (project / "together.ipynb").read_text()
     assert (failed.returncode, failed.stdout, failed.stderr) == (1, "", "seeds: must be >= 0\n")
     assert not (project / "failed.ipynb").exists()

@@ -11,6 +11,7 @@ of torch and nothing of CUDA may start ahead, for a fork could use neither. Linu
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -21,14 +22,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 SOCKET = "CALIBNB_WARM"
 # What DVC, the run of a notebook, its kernel, chapters and models import.
 LIBRARIES = (
-    *("dvc.cli", "dvc.commands.repro", "dvc.repo.reproduce", "papermill", "ipykernel.kernelapp"),
-    *("pandas", "pyarrow.parquet", "scipy.stats", "matplotlib.pyplot", "seaborn", "tqdm.auto", "pydantic"),
+    *("dvc.cli.parser", "dvc.repo.reproduce", "papermill", "ipykernel.kernelapp"),
+    *("pandas", "pyarrow.parquet", "scipy.stats", "matplotlib.pyplot", "seaborn", "tqdm.auto", "pydantic.main"),
     *("transformers.models.llama.modeling_llama", "transformers.models.auto.modeling_auto", "accelerate", "peft"),
 )
 forked = False  # true in what :func:`serve` forks
@@ -171,8 +173,19 @@ def _become(handles: Sequence[int], argv: list[str], cwd: str, environment: Mapp
     os.environ.update(environment)
     sys.argv = argv
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
-    sys.exit()
+    code = 0
+    try:
+        runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    # What Python does at its end, but for taking modules apart: that copies the pages of all, half a second a fork.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

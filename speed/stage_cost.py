@@ -49,15 +49,16 @@ def run_all(commands: Sequence[Sequence[str]], folder: Path, together: bool) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--folder", type=Path, default=Path(), help="the project whose lock file and check are measured"
-    )
+    parser.add_argument("--folder", type=Path, default=Path(), help="the project whose check is measured")
+    parser.add_argument("--lock", type=Path, default=Path("dvc.lock"), help="the lock file that DVC reads and writes")
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
+    if not given.lock.is_file():
+        parser.error(f"--lock must be a lock file that a run of the study has left, got {given.lock}")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
-        shutil.copy(given.folder / "dvc.lock", folder)
+        shutil.copy(given.lock, folder / "dvc.lock")
         lines = "stages:\n"
         for name, source in NOTEBOOKS.items():
             nbformat.write(new_notebook(cells=[new_code_cell(source)]), folder / f"{name}.ipynb")

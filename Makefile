@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install book demo test test-all lint lab tokenizers bench reference clean
+.PHONY: help install book read demo test test-all lint lab tokenizers bench reference clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
@@ -26,6 +26,9 @@ install: .venv/installed  ## put the environment in .venv (the other targets do 
 book: .venv/installed  ## the whole study: install, run what has changed, build book/_build/html/index.html
 	@python -m calibnb.pipeline.params check
 	@python -m calibnb.pipeline $(if $(JOBS),--jobs $(JOBS))
+
+read: .venv/installed  ## the book of the committed runs, in .read/: nothing is trained or measured (a few minutes)
+	@python -m calibnb.book.read
 
 demo: .venv/installed  ## the same pipeline and book on fewer settings and steps, in .demo/ (about ten minutes)
 	@python -m calibnb.pipeline.profiles
@@ -56,7 +59,7 @@ reference: .venv/installed  ## make results/reference anew: hours of training, m
 	@python -m calibnb.pipeline.reference
 
 clean:  ## remove what can be made again at once: the demo, built pages, caches of tools
-	rm -rf .demo book/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .demo .read book/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Installs again only when the project's dependencies or their pins have changed.
 .venv/installed: pyproject.toml constraints.txt

@@ -44,7 +44,12 @@ def full_disk(error: BaseException | None) -> int | None:
 def room(path: Path, needed: int | None = None) -> Iterator[None]:
     """Around what writes the file or folder `path`: a full disk becomes a `UserError`, other errors stay as they are.
 
-    needed: bytes that are to be written, where they are known; the error says them beside what was free at the start.
+    Parameters
+    ----------
+    path : Path
+        What the block writes.
+    needed : int or None
+        Bytes that are to be written, where they are known; the error says them beside what was free at the start.
     """
     free = shutil.disk_usage(next(place for place in path.absolute().parents if place.is_dir())).free
     try:

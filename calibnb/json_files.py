@@ -14,7 +14,10 @@ from calibnb.errors import UserError
 def parse(data: bytes, name: str) -> Iterator[tuple[int, Any]]:
     """``(line number, value)`` from a file's bytes; `name` stands for it in errors. Blank lines are skipped.
 
-    Raises UserError for the first line that is not utf-8, not json or no valid text, with its number.
+    Raises
+    ------
+    UserError
+        For the first line that is not utf-8, not json or no valid text, with its number.
     """
     for number, line in enumerate(data.split(b"\n"), start=1):
         if not line.strip():
@@ -25,8 +28,11 @@ def parse(data: bytes, name: str) -> Iterator[tuple[int, Any]]:
 def decode(data: bytes, where: str) -> Any:
     """The json value that `data` holds; `where` stands for it in errors.
 
-    Raises UserError for what is not utf-8 or not json, for numbers that no float holds, brackets too deep to follow, a
-    key given twice and text that no file can hold.
+    Raises
+    ------
+    UserError
+        For what is not utf-8 or not json, for numbers that no float holds, brackets too deep to follow, a key given
+        twice and text that no file can hold.
     """
 
     def number(text: str) -> int | float:

@@ -1,7 +1,7 @@
 """params.yaml block by block: a stage reads those that it needs, and depends on no others.
 
-    study = parameters.load("params.yaml", seeds=Seeds, structured=StructuredParams)
-    study.structured.open.tolerance
+    study = parameters.load("params.yaml", seeds=Seeds, benchmarks={"structured": StructuredParams})
+    study.benchmarks.structured.open.tolerance
 
 There are no defaults: the file says all of it, and params.yaml explains each key where it stands.
 """
@@ -27,15 +27,34 @@ Whole = TypeVar("Whole", bound=Block)
 def load(path: str | Path, **blocks: Any) -> Any:
     """The named keys of a parameter file, each of the type that is given for it, as attributes.
 
-    Other keys are not looked at: the stage `check` has checked the file as a whole before any that loads a part.
+    A dictionary in place of a type names keys below that one. Other keys are not looked at: the stage `check` has
+    checked the file as a whole before any that loads a part.
 
-    Raises:
-        UserError: one line with the file as given, the dotted key, what is allowed and what was found.
+    Raises
+    ------
+    UserError
+        One line with the file as given, the dotted key, what is allowed and what was found.
     """
     given = read(path)
-    fields: Any = {key: (kind, ...) for key, kind in blocks.items()}
-    part = create_model("Part", __base__=Block, **fields)
-    return parse(part, {key: given[key] for key in blocks if key in given}, str(path))
+    return parse(_part(blocks), _taken(given, blocks), str(path))
+
+
+def _part(blocks: Mapping[str, Any]) -> type[Block]:
+    """A block of the named keys; a key of several blocks becomes a block of those."""
+    fields: Any = {
+        key: (_part(kind) if isinstance(kind, Mapping) else kind, ...)  # a model of its own
+        for key, kind in blocks.items()
+    }
+    return create_model("Part", __base__=Block, **fields)
+
+
+def _taken(given: Mapping[str, Any], blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file has of the named keys."""
+    found = {key: given[key] for key in blocks if key in given}
+    return {
+        key: _taken(value, blocks[key]) if isinstance(blocks[key], Mapping) and isinstance(value, Mapping) else value
+        for key, value in found.items()
+    }
 
 
 def parse(kind: type[Whole], raw: Mapping[str, Any], source: str) -> Whole:

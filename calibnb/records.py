@@ -9,19 +9,26 @@ from typing import Any
 from calibnb.errors import UserError
 from calibnb.json_files import parse
 from calibnb.models import hub
-from calibnb.models.naming import HUB_SPLIT
+from calibnb.models.places import HUB_SPLIT
 
 
 def load(source: str, key: str, *words: str) -> Iterator[tuple[str, Any]]:
     """``(place, value)`` of every record; the place, a line or a row of the source, is for errors.
 
-    Args:
-        source: a local jsonl file, or a split of a hub dataset as `org/name:split` or `org/name:config:split`, which
-            `datasets` downloads, keeps and reads in any format that has no code of its own.
-        key: the parameter that names the source, and words: what else it may say; both are for errors.
+    Parameters
+    ----------
+    source : str
+        A local jsonl file, or a split of a hub dataset as `org/name:split` or `org/name:config:split`, which `datasets`
+        downloads, keeps and reads in any format that has no code of its own.
+    key : str
+        The parameter that names the source, for errors.
+    *words : str
+        What else it may say, for errors.
 
-    Raises:
-        UserError: a source that cannot be had, a line that is not utf-8 or not json.
+    Raises
+    ------
+    UserError
+        A source that cannot be had, a line that is not utf-8 or not json.
     """
     on_hub = HUB_SPLIT.fullmatch(source)
     if on_hub is not None:

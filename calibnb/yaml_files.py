@@ -46,7 +46,13 @@ Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
 def decode(text: str, where: str) -> Any:
-    """The value of a YAML text; `where` stands for it in errors. Raises `UserError` for what is no YAML."""
+    """The value of a YAML text; `where` stands for it in errors.
+
+    Raises
+    ------
+    UserError
+        For what is no YAML.
+    """
     try:
         return yaml.load(text, Loader)
     except yaml.MarkedYAMLError as error:
@@ -75,7 +81,13 @@ Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """A YAML file as nested dictionaries. Raises `UserError` where it is missing or not a mapping of keys."""
+    """A YAML file as nested dictionaries.
+
+    Raises
+    ------
+    UserError
+        Where it is missing or not a mapping of keys.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:

@@ -23,10 +23,10 @@ from calibnb.trees.trie import build
 
 
 def exact(bench: Bench, spec: Spec) -> dict[str, float]:
-    law = canonical.of_spec(spec, bench.params.structured.space)
+    law = canonical.of_spec(spec, bench.params.benchmarks.structured.space)
     ids = bench.prompt(spec)
     trie = build(bench.chat.answer_ids(law.strings), law.probabilities, bench.chat.end_id)
-    search = bench.params.structured.open
+    search = bench.params.benchmarks.structured.open
     found = open_law(
         bench.body, ids, bench.numbers, bench.chat.end_id,
         tolerance=search.tolerance, max_nodes=search.max_nodes, nodes_per_pass=search.nodes_per_pass,
@@ -51,7 +51,7 @@ def naive_evaluation(bench: Bench, spec: Spec, draws: int = 1000, batch: int = 1
         texts += [bench.tokenizer.decode(r) for r in rows]
     measured = Target.of(spec).of_draws(texts)
     # four sampled paths for the KL, a forward pass and a Python loop over prefixes each
-    law = canonical.of_spec(spec, bench.params.structured.space)
+    law = canonical.of_spec(spec, bench.params.benchmarks.structured.space)
     answers = bench.chat.answer_ids(law.strings)
     trie = build(answers, law.probabilities, bench.chat.end_id)
     rng = np.random.default_rng(11)

@@ -13,6 +13,7 @@ import torch
 
 from calibnb.errors import UserError
 from calibnb.laws import specs
+from calibnb.laws.settings import TrainingSettings
 from calibnb.laws.specs import Spec
 from calibnb.models import chatformat, loading
 from calibnb.pipeline import params as pipeline_params
@@ -38,8 +39,8 @@ class Bench:
 
     def examples(self, method: str, count: int) -> list[packing.Example]:
         p = self.params
-        train = [s for s in self.settings if s.split == "train"]
-        order = curriculum.prompts_of_run(train, [], p.families, p.finetune[method], p.data.significant_digits, seed=11)
+        seen = TrainingSettings.of(p.families, p.data.validation_share, p.data.significant_digits)
+        order = curriculum.prompts_of_run(seen, p.finetune[method], seed=11)
         made = curriculum.make_examples(
             order, p.finetune[method], p.prompt, self.chat, 11, p.finetune[method].estimator
         )

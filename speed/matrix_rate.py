@@ -37,7 +37,7 @@ def main() -> None:
     head_weights = bench.body.head.weight.numel()
 
     spec = next(s for s in bench.settings if s.family == "gaussian" and s.selected)
-    law = canonical.of_spec(spec, bench.params.structured.space)
+    law = canonical.of_spec(spec, bench.params.benchmarks.structured.space)
     trie = build(bench.chat.answer_ids(law.strings), law.probabilities, bench.chat.end_id)
     ids = bench.prompt(spec)
     nodes = int((~trie.is_end).sum())

@@ -1,6 +1,6 @@
 """Short training runs on validation settings: how the study's settings were chosen (book/pages/search.md).
 
-    python speed/search.py hard lora.rank=8            # one run: a method of params.yaml with keys changed
+    python speed/search.py hard lora_rank=8            # one run: a method of params.yaml with keys changed
     python speed/search.py hard prompt.parameter_names=symbols --out row.csv
 
 Six training families are left out of the training and measured in place of the held-out ones; of the others, validation
@@ -22,6 +22,7 @@ import yaml
 from calibnb import yaml_files
 from calibnb.benchmarks.structured import measures
 from calibnb.laws import specs
+from calibnb.laws.settings import TrainingSettings, questions
 from calibnb.models import chatformat, loading
 from calibnb.pipeline import params
 from calibnb.training import loop
@@ -61,24 +62,25 @@ def main() -> None:
     dtype = loading.pick_dtype(study.compute.dtype, device)
 
     settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
-    trained = [s for s in settings if s.split in ("train", "validation") and s.family not in LEFT_OUT]
-    in_range = specs.spread([s for s in trained if s.split == "validation"], 27)
+    seen = {name: grid for name, grid in study.families.items() if name not in LEFT_OUT}
+    trained = TrainingSettings.of(seen, study.data.validation_share, study.data.significant_digits)
+    in_range = specs.spread(trained.validation, 27)
     left_out = specs.spread([s for s in settings if s.split == "train" and s.family in LEFT_OUT], 18)
-    count = sum(s.split == "train" for s in trained)
+    count = len(trained.train)
     method = study.finetune[args.method].model_copy(update={"epochs": args.prompts / count, "validations": 1})
 
     scratch = Path(tempfile.mkdtemp())
     begun = time.perf_counter()
     run = loop.train(
-        args.weights, scratch / "model" / args.method, trained, study.families, method, study.prompt,
-        significant_digits=study.data.significant_digits, seed=seed, device=device, dtype=dtype,
-        scratch=scratch / "run",
+        args.weights, scratch / "model" / args.method, trained, method, study.prompt,
+        seed=seed, device=device, dtype=dtype, scratch=scratch / "run",
     )  # fmt: skip
     seconds = time.perf_counter() - begun
     network, tokenizer = loading.load(args.weights, adapter=scratch / "model" / args.method, device=device, dtype=dtype)
     frame, _ = measures.run(
-        Body(network), chatformat.chat_format(tokenizer), tokenizer.get_vocab(), [*in_range, *left_out],
-        prompt=study.prompt, space=study.structured.space, search=study.structured.open,
+        Body(network), chatformat.chat_format(tokenizer), tokenizer.get_vocab(),
+        questions([*in_range, *left_out], study.prompt),
+        space=study.benchmarks.structured.space, search=study.benchmarks.structured.open,
     )  # fmt: skip
     shutil.rmtree(scratch)
     near = frame["split"] == "validation"

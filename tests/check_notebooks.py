@@ -9,6 +9,7 @@ would clash in the book.
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import sys
@@ -19,10 +20,12 @@ from typing import Any, get_type_hints
 from matplotlib.figure import Figure
 from notebook_code import plain_python
 
+from calibnb.book import style
+from calibnb.book.chapter import Chapter
 from calibnb.book.figures import curves, drawings, learning, points
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-RUN_MANY_TIMES = {"weights", "finetune", "structured"}
+ONCE = "chapters"  # the folder of those that run once
 LABEL = re.compile(r"^\(([\w-]+)\)=$|^\$\$ *\(([\w-]+)\)$|^:(?:name|label): *(\S+)$", re.MULTILINE)
 
 
@@ -33,10 +36,13 @@ def calls(source: str) -> set[str]:
 
 
 def draws(source: str) -> bool:
-    """Whether the code calls a function of `calibnb.book.figures` that returns a figure."""
-    modules = {module.__name__.rpartition(".")[2]: vars(module) for module in (curves, drawings, learning, points)}
+    """Whether the code calls a function of the book, or a method of a chapter, that returns a figure."""
+    modules = {
+        module.__name__.rpartition(".")[2]: vars(module) for module in (curves, drawings, learning, points, style)
+    }
     parts = [name.split(".") for name in calls(source) if name.count(".") == 1]
-    called = [modules[module][name] for module, name in parts if module in modules and name in modules[module]]
+    places = [(modules.get(owner, vars(Chapter)), name) for owner, name in parts]
+    called = [place[name] for place, name in places if inspect.isfunction(place.get(name))]
     return any(get_type_hints(function).get("return") is Figure for function in called)
 
 
@@ -70,7 +76,7 @@ def problems(path: Path) -> Iterator[str]:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     ids = [cell.get("id") for cell in cells]
     for place, cell in enumerate(cells):
-        for problem in _cell_problems(cell, path.stem not in RUN_MANY_TIMES):
+        for problem in _cell_problems(cell, path.parent.name == ONCE):
             yield f"{path.name}: cell {place} ({cell.get('id')}) {problem}"
     if len(set(ids)) < len(ids):
         yield f"{path.name}: two cells have the same id"
@@ -86,7 +92,7 @@ def problems(path: Path) -> Iterator[str]:
 
 
 def main(arguments: list[str]) -> int:
-    paths = [Path(a) for a in arguments] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    paths = [Path(a) for a in arguments] or sorted(NOTEBOOKS.glob("*/*.ipynb"))
     found = [problem for path in paths for problem in problems(path)]
     print(*found, f"{len(paths)} notebooks, {len(found)} problems", sep="\n")
     return 1 if found or not paths else 0

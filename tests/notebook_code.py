@@ -23,7 +23,10 @@ def code_of(notebook: Path) -> str:
 
 
 def parameters(code: str) -> set[str]:
-    """The keys of params.yaml that the code loads. What it then reads of them must be among these, and all of these."""
+    """The keys of params.yaml that the code loads, such as ``seeds`` and ``benchmarks.novelty``.
+
+    What it then reads of them must be among these, and all of these, unless it hands them on as a whole.
+    """
     tree = ast.parse(code)
     loads = [
         node
@@ -33,7 +36,13 @@ def parameters(code: str) -> set[str]:
         and ast.unparse(node.value.func) == "parameters.load"
     ]
     names = {ast.unparse(node.targets[0]) for node in loads}
-    loaded = {str(keyword.arg) for node in loads for keyword in node.value.keywords}  # type: ignore[attr-defined]
+    keywords = [keyword for node in loads for keyword in node.value.keywords]  # type: ignore[attr-defined]
+    loaded = {str(keyword.arg) for keyword in keywords}
     read = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) in names}
-    assert loaded == read, f"loaded {sorted(loaded)}, read {sorted(read)}"
-    return loaded
+    handed_on = any(
+        isinstance(node, ast.Call) and any(ast.unparse(argument) in names for argument in node.args)
+        for node in ast.walk(tree)
+    )
+    assert loaded == read or (handed_on and read <= loaded), f"loaded {sorted(loaded)}, read {sorted(read)}"
+    below = {k.arg: [ast.literal_eval(key) for key in k.value.keys] for k in keywords if isinstance(k.value, ast.Dict)}
+    return {f"{key}.{name}" for key, names in below.items() for name in names} | (loaded - set(below))

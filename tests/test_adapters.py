@@ -36,7 +36,7 @@ def quiet() -> Iterator[None]:
 
 
 def method(**lora: Any) -> FinetuneParams:
-    return SOFT.model_copy(update={"lora": SOFT.lora.model_copy(update={"rank": 2, "alpha": 4.0} | lora)})
+    return SOFT.model_copy(update={"lora_rank": 2, "lora_alpha": 4.0} | lora)
 
 
 @cache
@@ -98,9 +98,9 @@ def adapted_or_refused(model_type: str, targets: str) -> set[str]:
         expected = {name for name in expected if "attn" in name or "attention" in name}
     assert expected
     try:
-        made = adapted(adapters.with_adapter(model, method(targets=targets)))
+        made = adapted(adapters.with_adapter(model, method(lora_targets=targets)))
     except UserError as error:
-        assert str(error).startswith("lora.targets: peft cannot")
+        assert str(error).startswith("lora_targets: peft cannot")
         assert model_type in str(error)
         assert "\n" not in str(error)
         return set()
@@ -166,16 +166,16 @@ def test_an_adapter_is_read_back_and_merged_as_it_was_trained(tmp_path: Path, mo
 
 @pytest.mark.parametrize("model_type", ["afmoe", "deepseek_v3", "laguna"])
 def test_what_peft_would_lose_is_refused_by_name(model_type: str) -> None:
-    with pytest.raises(UserError, match=rf"^lora.targets: peft cannot adapt \S*layers\.[^\n]* of {model_type} "):
+    with pytest.raises(UserError, match=rf"^lora_targets: peft cannot adapt \S*layers\.[^\n]* of {model_type} "):
         adapters.with_adapter(zoo.tiny(model_type), method())
 
 
 def test_dropout_before_experts_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"^lora.dropout: must be 0 for gpt_oss, whose model\.layers\.0\.mlp\..*, got 0.1$"
+        UserError, match=r"^lora_dropout: must be 0 for gpt_oss, whose model\.layers\.0\.mlp\..*, got 0.1$"
     ):
-        adapters.with_adapter(zoo.tiny("gpt_oss"), method(dropout=0.1))
-    adapters.with_adapter(zoo.tiny("gpt_oss"), method(dropout=0.1, targets="attention"))
+        adapters.with_adapter(zoo.tiny("gpt_oss"), method(lora_dropout=0.1))
+    adapters.with_adapter(zoo.tiny("gpt_oss"), method(lora_dropout=0.1, lora_targets="attention"))
 
 
 @pytest.mark.parametrize("targets", ["all-linear", "attention"])
@@ -185,7 +185,7 @@ def test_the_adapters_of_llama_are_those_of_its_seven_layers(targets: str) -> No
     named = names if targets == "all-linear" else names[:4]
     base = zoo.tiny("llama")
     torch.manual_seed(5)
-    found = adapters.with_adapter(base, method(targets=targets))
+    found = adapters.with_adapter(base, method(lora_targets=targets))
     base = zoo.tiny("llama")
     torch.manual_seed(5)
     expected = get_peft_model(base, LoraConfig(r=2, lora_alpha=4, target_modules=named, task_type="CAUSAL_LM"))

@@ -18,12 +18,15 @@ from calibnb.errors import UserError
 from calibnb.pipeline import params
 
 ROOT = Path(__file__).parents[1]
+BENCHMARKS = ("baselines", "capability", "language", "novelty", "openended", "perplexity", "positions", "structured")
 
 
 @pytest.fixture(scope="module")
 def study() -> params.Params:
     change = {"models": ["smollm2-135m", "./a/folder"], "seeds": [3, 4], "methods": ["soft"]}
-    change |= {"variants": ["base"], "retention": ["base", "soft"], "numbers": ["base", "soft"]}
+    change |= {"variants": ["base", "soft"]}
+    lists = {name: "all" if name in ("structured", "capability", "perplexity") else ["base"] for name in BENCHMARKS}
+    change["benchmarks"] = {name: {"variants": variants} for name, variants in lists.items()}
     return params.parse(params.merge(yaml_files.read(ROOT / "params.yaml"), change))
 
 
@@ -32,9 +35,8 @@ def test_the_appendix_names_every_run(study: params.Params) -> None:
     once = [f"{stage}/{model}" for stage in ("weights", "temperature", "ordinary") for model in models]
     runs = [f"finetune/{model}/soft/seed-{seed}" for model in models for seed in (3, 4)]
     alone, both = ("base",), ("base", "soft")
-    lists = {"structured": both, "openended": alone, "positions": alone, "novelty": alone, "language": alone}
-    lists |= {"baselines": alone, "capability": both, "perplexity": both}
-    measured = [f"{b}/{model}/{variant}" for b, names in lists.items() for model in models for variant in names]
+    lists = dict.fromkeys(BENCHMARKS, alone) | {"structured": both, "capability": both, "perplexity": both}
+    measured = [f"measure/{b}/{model}/{variant}" for b, names in lists.items() for model in models for variant in names]
     assert [entry["file"] for entry in appendix(study)] == once + runs + measured
 
 
@@ -48,7 +50,7 @@ def test_the_appendix_is_put_in_its_place() -> None:
 
 def test_a_page_that_is_nowhere_is_an_error(study: params.Params, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"_toc\.yml: index: there is neither .* nor .*"):
-        assemble(ROOT / "book", tmp_path / "executed", study, tmp_path / "source")
+        assemble(ROOT / "book", tmp_path / "executed", appendix(study), tmp_path / "source")
 
 
 def test_stale_runs_stay_out(study: params.Params, tmp_path: Path) -> None:
@@ -57,7 +59,7 @@ def test_stale_runs_stay_out(study: params.Params, tmp_path: Path) -> None:
     for page in [*files(contents(committed, appendix(study))), "weights/another"]:
         (executed / page).parent.mkdir(parents=True, exist_ok=True)
         (executed / f"{page}.ipynb").write_text("{}")
-    assemble(ROOT / "book", executed, study, tmp_path / "source")
+    assemble(ROOT / "book", executed, appendix(study), tmp_path / "source")
     made = {str(path.relative_to(tmp_path / "source")) for path in (tmp_path / "source").rglob("*.ipynb")}
     assert "weights/a/folder.ipynb" in made
     assert "weights/another.ipynb" not in made

@@ -104,7 +104,7 @@ def test_a_fact_has_one_right_answer() -> None:
 
 
 def test_too_many_items_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"^capability.items: facts has 20\d items, got 500$"):
+    with pytest.raises(UserError, match=r"^benchmarks.capability.items: facts has 20\d items, got 500$"):
         bundled.items("facts", 502, 0)
 
 
@@ -338,9 +338,13 @@ def test_a_tiny_benchmark_from_a_folder(
     frame, about = ask(Body(llama), chat, suite, ["tinyWinogrande", "calibnb_comparison"], data=tmp_path, limit=3)
     assert frame.groupby("task", sort=False).size().to_dict() == {"tinyWinogrande": 3, "comparison": 3}
     assert about["tasks"]["tinyWinogrande"]["examples"] == 5
-    with pytest.raises(UserError, match=r"^capability.data: no folder .*tinyMMLU; allowed: null, or a folder with"):
+    with pytest.raises(
+        UserError, match=r"^benchmarks.capability.data: no folder .*tinyMMLU; allowed: null, or a folder with"
+    ):
         ask(Body(llama), chat, suite, ["tinyMMLU"], data=tmp_path)
-    with pytest.raises(UserError, match=r"^capability.data: no folder .*tinyAI2_arc; allowed: null, or a folder with"):
+    with pytest.raises(
+        UserError, match=r"^benchmarks.capability.data: no folder .*tinyAI2_arc; allowed: null, or a folder with"
+    ):
         ask(Body(llama), chat, suite, ["tinyBenchmarks"], data=tmp_path)  # the group by its own name
 
 
@@ -354,7 +358,9 @@ def test_every_tiny_task_of_the_harness_is_understood(task: str) -> None:
 def test_an_unknown_task_is_one_line(
     llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"^capability.tasks: unknown task 'tinyMLU'; allowed: bundled, and what `lm_"):
+    with pytest.raises(
+        UserError, match=r"^benchmarks.capability.tasks: unknown task 'tinyMLU'; allowed: bundled, and what `lm_"
+    ):
         ask(Body(llama), chatformat.chat_format(digit_tokenizer), suite, ["tinyMLU"])
 
 
@@ -369,7 +375,7 @@ def test_a_task_without_scores_of_its_questions_is_one_line(
     config |= {"task": "calibnb_other", "output_type": kind, "metric_list": [{"metric": m} for m in metrics]}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(
-        UserError, match=r"^capability.tasks: calibnb_other gives its questions no scores .*; allowed: "
+        UserError, match=r"^benchmarks.capability.tasks: calibnb_other gives its questions no scores .*; allowed: "
     ):
         ask(Body(llama), chatformat.chat_format(digit_tokenizer), tmp_path, ["calibnb_other"])
 
@@ -395,7 +401,7 @@ def test_a_task_whose_code_needs_a_package_is_one_line_before_any_question(
     shutil.copyfile(suite / "facts.yaml", tmp_path / "facts.yaml")
     named = r"the package \w+, which" if how == "a part" else "the package absent_package, which"
     with pytest.raises(
-        UserError, match=rf"^capability.tasks: calibnb_other needs {named} cannot be imported \(.*\); ins"
+        UserError, match=rf"^benchmarks.capability.tasks: calibnb_other needs {named} cannot be imported \(.*\); ins"
     ):
         ask(Body(llama), chatformat.chat_format(digit_tokenizer), tmp_path, ["calibnb_facts", "calibnb_other"])
 
@@ -415,7 +421,9 @@ def test_data_out_of_reach_is_one_line(
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"^capability.tasks: the data of tinyMMLU cannot be had \(\w+: ") as error:
+    with pytest.raises(
+        UserError, match=r"^benchmarks.capability.tasks: the data of tinyMMLU cannot be had \(\w+: "
+    ) as error:
         ask(Body(llama), chatformat.chat_format(digit_tokenizer), suite, ["tinyMMLU"])
     assert "\n" not in str(error.value)
 

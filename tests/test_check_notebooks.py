@@ -23,8 +23,9 @@ def clean() -> nbformat.NotebookNode:
     )
 
 
-def found(tmp_path: Path, notebook: nbformat.NotebookNode, name: str = "method") -> list[str]:
-    path = tmp_path / f"{name}.ipynb"
+def found(tmp_path: Path, notebook: nbformat.NotebookNode, folder: str = "chapters") -> list[str]:
+    path = tmp_path / folder / "method.ipynb"
+    path.parent.mkdir(exist_ok=True)
     nbformat.write(notebook, path)
     return list(problems(path))
 
@@ -68,15 +69,18 @@ def test_ids_are_needed_and_unique(tmp_path: Path) -> None:
 def test_labels_only_where_a_notebook_is_run_once(tmp_path: Path, source: str) -> None:
     notebook = clean()
     notebook.cells.append(new_markdown_cell(source, id="label"))
-    assert found(tmp_path, notebook, "method") == []
-    assert ["defines the label" in line for line in found(tmp_path, notebook, "finetune")] == [True]
+    assert found(tmp_path, notebook, "chapters") == []
+    assert ["defines the label" in line for line in found(tmp_path, notebook, "models")] == [True]
     named = clean()
     named.cells[2].metadata.mystnb.figure.name = "fig-x"
-    assert found(tmp_path, named, "method") == []
-    assert ["names its figure fig-x" in line for line in found(tmp_path, named, "structured")] == [True]
+    assert found(tmp_path, named, "chapters") == []
+    assert ["names its figure fig-x" in line for line in found(tmp_path, named, "measure")] == [True]
 
 
 def test_draws() -> None:
     assert draws("%config x = 1\nx = 1\ndrawings.trie_drawing(x)")
+    assert draws("found.picture(columns=2)")
+    assert draws("style.each(lambda part: part, frame)")
     assert not draws("style.use_style()")
+    assert not draws("found.table()")
     assert not draws("other.trie_drawing(x)")

@@ -389,8 +389,9 @@ def test_heavy_tails_get_a_logarithmic_axis_and_narrow_bins():
 
 def test_measurements_of_other_seeds_are_left_out(tmp_path: Path) -> None:
     for variant, seeds in {"base": [-1], "temperature": [-1], "soft": [3, 11, 29]}.items():
-        pd.DataFrame({"variant": variant, "seed": seeds}).to_parquet(tmp_path / f"{variant}.parquet")
-    frame = results.measurements(tmp_path, ["base", "soft", "temperature"], (29, 11))
+        (tmp_path / variant).mkdir()
+        pd.DataFrame({"variant": variant, "seed": seeds}).to_parquet(tmp_path / variant / "rows.parquet")
+    frame = results.measurements(tmp_path, ["base", "soft", "temperature"], "rows", (29, 11))
     assert list(zip(frame["variant"], frame["seed"], strict=True)) == [
         ("base", -1),
         ("soft", 11),

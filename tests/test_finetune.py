@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from calibnb.errors import UserError
 from calibnb.laws import canonical, specs
 from calibnb.laws.canonical import AnswerLaw
+from calibnb.laws.settings import TrainingSettings
 from calibnb.models import chatformat, loading
 from calibnb.pipeline import params as pipeline_params
 from calibnb.training import adapters, curriculum, loop, packing
@@ -37,14 +39,17 @@ SETTINGS = [
     *[s for s in ALL if s.split == "validation" and s.family in SOME][:3],
 ]
 SMALL = {f: STUDY.families[f] for f in SOME}
+TRAINING = replace(
+    TrainingSettings.of(SMALL, STUDY.data.validation_share, STUDY.data.significant_digits),
+    train=tuple(s for s in SETTINGS if s.split == "train"),
+    validation=tuple(s for s in SETTINGS if s.split == "validation"),
+)
 
 
 def method(name: str = "hard", **changes: object) -> training_params.FinetuneParams:
     block = STUDY.finetune[name]
-    small = block.space.model_copy(update={"max_bins": 50})
-    lora = block.lora.model_copy(update={"rank": 4, "alpha": 8})
-    base = {"space": small, "lora": lora, "prompts_per_step": 4, "draws_per_prompt": 6, "validations": 3, "epochs": 1.0}
-    return block.model_copy(update=base | changes)
+    base = {"max_bins": 50, "lora_rank": 4, "lora_alpha": 8.0, "prompts_per_step": 4, "draws_per_prompt": 6}
+    return block.model_copy(update=base | {"validations": 3, "epochs": 1.0} | changes)
 
 
 def little_law(seed: int) -> AnswerLaw:
@@ -163,9 +168,8 @@ def test_an_epoch_is_a_round_robin_with_every_setting_once() -> None:
 
 
 def test_continuous_parameters_stay_in_range_and_off_the_validation_settings() -> None:
-    train = [s for s in SETTINGS if s.split == "train"]
-    validation = [s for s in SETTINGS if s.split == "validation"]
-    run = prompts_of_run(train, validation, SMALL, method(epochs=2.5, parameters="continuous"), 4, seed=1)
+    train, validation = TRAINING.train, TRAINING.validation
+    run = prompts_of_run(TRAINING, method(epochs=2.5, parameters="continuous"), seed=1)
     assert len(run) == int(np.ceil(2.5 * len(train)))
     assert not {s.parameters for s in run} & {s.parameters for s in validation}
     for s in run:
@@ -173,16 +177,17 @@ def test_continuous_parameters_stay_in_range_and_off_the_validation_settings() -
         if s.family == "uniform":  # a from -5 to 2, width from 1 to 5
             assert -5 <= p["a"] <= 2
             assert 0.99 <= p["b"] - p["a"] <= 5.01
-    grid = prompts_of_run(train, validation, SMALL, method(parameters="grid", family_weights="settings"), 4, seed=1)
+    grid = prompts_of_run(TRAINING, method(parameters="grid", family_weights="settings"), seed=1)
     assert Counter(grid) == Counter(train)
 
 
 def test_continuous_parameters_are_none_of_the_unseen_grid() -> None:
-    train = [s for s in SETTINGS if s.split == "train" and s.family == "binomial"]
+    train = tuple(s for s in SETTINGS if s.split == "train" and s.family == "binomial")
     grid = SMALL["binomial"]
     inside = {"binomial": grid.model_copy(update={"unseen": grid.train, "train": grid.train})}
     unseen = {specs.of_point("binomial", point, "unseen", 1).parameters for point in specs.grid_points(grid.train)}
-    run = prompts_of_run(train, [], inside, method(epochs=3.0, parameters="continuous"), 1, seed=1)
+    settings = replace(TrainingSettings.of(inside, 0.1, 1), train=train, validation=())
+    run = prompts_of_run(settings, method(epochs=3.0, parameters="continuous"), seed=1)
     assert not {s.parameters for s in run} & unseen
 
 
@@ -195,8 +200,8 @@ def test_partners_are_a_shuffle_without_fixed_points() -> None:
 
 def train_tiny(tmp_path: Path, folder: Path, m: training_params.FinetuneParams, **more: object) -> loop.Trained:
     return loop.train(
-        folder, tmp_path / "out", SETTINGS, SMALL, m, STUDY.prompt,
-        significant_digits=4, seed=7, device=CPU, dtype=torch.float32, scratch=tmp_path / "scratch", **more,
+        folder, tmp_path / "out", TRAINING, m, STUDY.prompt,
+        seed=7, device=CPU, dtype=torch.float32, scratch=tmp_path / "scratch", **more,
     )  # fmt: skip
 
 
@@ -254,13 +259,12 @@ def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path, tiny_folde
     pd.testing.assert_frame_equal(after.log, fresh.log)
 
 
-def test_unseen_and_held_out_settings_are_refused(tmp_path: Path, tiny_folder: Path) -> None:
-    unseen = [s for s in ALL if s.split == "unseen"][:2]
-    with pytest.raises(ValueError, match="train and validation settings only"):
-        loop.train(
-            tiny_folder, tmp_path / "out", unseen, SMALL, method(), STUDY.prompt,
-            significant_digits=4, seed=7, device=CPU, dtype=torch.float32, scratch=tmp_path / "s",
-        )  # fmt: skip
+@pytest.mark.parametrize("place", ["train", "validation"])
+@pytest.mark.parametrize("split", ["unseen", "held_out"])
+def test_unseen_and_held_out_settings_are_refused(place: str, split: str) -> None:
+    kept_back = tuple(s for s in ALL if s.split == split)[:2]
+    with pytest.raises(ValueError, match=rf"train and validation settings only, got \['{split}'\]"):
+        replace(TRAINING, **{place: kept_back})
 
 
 def test_accumulated_parts_give_the_step_of_the_whole(tmp_path: Path, tiny_folder: Path) -> None:
@@ -272,7 +276,7 @@ def test_accumulated_parts_give_the_step_of_the_whole(tmp_path: Path, tiny_folde
 
 def test_an_example_of_hard_samples_tokenises_the_drawn_answers_only(digit_tokenizer: PreTrainedTokenizerFast) -> None:
     chat = chatformat.chat_format(digit_tokenizer)
-    law = canonical.of_spec(SETTINGS[0], STUDY.structured.space)
+    law = canonical.of_spec(SETTINGS[0], STUDY.benchmarks.structured.space)
     counts = np.zeros(len(law.strings), int)
     counts[[3, 5]] = 2, 1
     hard = example(chat.prompt_ids("x"), law, counts, chat, "samples", "tokens")
@@ -281,12 +285,40 @@ def test_an_example_of_hard_samples_tokenises_the_drawn_answers_only(digit_token
     assert len(example(chat.prompt_ids("x"), law, counts, chat, "paths", "tokens").trie.path) == len(law.strings)
 
 
+@pytest.mark.parametrize("row_tokens", [8, 4096])
+def test_the_letters_of_packed_rows_are_what_their_tokens_are(
+    digit_tokenizer: PreTrainedTokenizerFast, row_tokens: int
+) -> None:
+    """Prompts without what they share, then every prefix of a drawn answer once, then nothing."""
+    chat = chatformat.chat_format(digit_tokenizer)
+    made = some_examples(chat, "samples", "tokens")
+    examples = [example for example, _, _ in made]
+    packed = batch(examples, CPU, row_tokens)
+    letters = packing.kinds(examples, packed)
+    assert [len(row) for row in letters] == [packed.rows.token.shape[1]] * len(packed.rows.token)
+    flat = packed.rows.token.flatten().tolist()
+    text = "".join(letters)
+    found = {kind: [token for token, letter in zip(flat, text, strict=True) if letter == kind] for kind in "pa."}
+    answers = []
+    for _, law, counts in made:
+        drawn = [ids for ids, count in zip(chat.answer_ids(law.strings), counts, strict=True) if count]
+        prefixes = {tuple(ids[:size]) for ids in drawn for size in range(1, len(ids) + 1)}
+        answers += [prefix[-1] for prefix in prefixes]
+    assert Counter(found["a"]) == Counter(answers)
+    assert len(found["p"]) == sum(len(one.prompt) - len(packed.prefix) for one in examples)
+    assert len(text) == sum(map(len, found.values()))
+    for start, one in zip(packed.rows.start, examples, strict=True):
+        own = one.prompt[len(packed.prefix) :]
+        assert text[start : start + len(own) + 1] == "p" * len(own) + "a"
+        assert flat[start : start + len(own)] == own
+
+
 def test_bfloat16_training_follows_float32(tmp_path: Path, tiny_folder: Path) -> None:
     exact = train_tiny(tmp_path / "a", tiny_folder, method())
     AcceleratorState._reset_state(True)  # one process holds one precision
     rough = loop.train(
-        tiny_folder, tmp_path / "b", SETTINGS, SMALL, method(), STUDY.prompt,
-        significant_digits=4, seed=7, device=CPU, dtype=torch.bfloat16, scratch=tmp_path / "s",
+        tiny_folder, tmp_path / "b", TRAINING, method(), STUDY.prompt,
+        seed=7, device=CPU, dtype=torch.bfloat16, scratch=tmp_path / "s",
     )  # fmt: skip
     AcceleratorState._reset_state(True)
     np.testing.assert_allclose(rough.log["loss"], exact.log["loss"], rtol=0.1)
@@ -314,9 +346,9 @@ def some_adapter(seed: int = 0) -> PeftModel:
     return model
 
 
-@pytest.mark.parametrize(("own", "near"), [(1.0, 0.0), (0.0, 0.7), (0.4, 0.7)])
+@pytest.mark.parametrize(("loss_weight", "kl_weight"), [(1.0, 0.0), (0.0, 0.7), (0.4, 0.7)])
 def test_ordinary_loss_and_gradient_by_brute_force(
-    digit_tokenizer: PreTrainedTokenizerFast, own: float, near: float
+    digit_tokenizer: PreTrainedTokenizerFast, loss_weight: float, kl_weight: float
 ) -> None:
     """Mean over answers of the mean over tokens, of the negative log-likelihood and of KL(base || adapter)."""
     chat, model = chatformat.chat_format(digit_tokenizer), some_adapter()
@@ -329,11 +361,12 @@ def test_ordinary_loss_and_gradient_by_brute_force(
             base = torch.log_softmax(model(row).logits[0, len(prompt) - 1 :].double(), -1)
         logq = torch.log_softmax(model(row).logits[0, len(prompt) - 1 :].double(), -1)
         loss = -logq[torch.arange(len(answer)), answer].mean()
-        expected = expected + (own * loss + near * (base.exp() * (base - logq)).sum(-1).mean()) / len(TURNS)
+        kl = (base.exp() * (base - logq)).sum(-1).mean()
+        expected = expected + (loss_weight * loss + kl_weight * kl) / len(TURNS)
     expected.backward()
     gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
-    loss = TrieLoss(model, chunk=5)(batch(examples, CPU, row_tokens=60), own, near)
+    loss = TrieLoss(model, chunk=5)(batch(examples, CPU, row_tokens=60), loss_weight, kl_weight)
     loss.backward()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-5)
     assert max(float(g.abs().max()) for g in gradients.values()) > 1e-3
@@ -360,9 +393,9 @@ def test_every_ordinary_example_comes_before_any_comes_again(count: int, availab
         assert len(set(part)) == len(part) and set(part) <= set(range(available))
 
 
-def mixed(share: float, near: float = 0.0) -> training_params.FinetuneParams:
+def mixed(share: float, kl_weight: float = 0.0) -> training_params.FinetuneParams:
     mixture = training_params.MixtureParams(source="self", share=share, prompts_per_step=2)
-    return method(mixture=mixture, kl_to_base=near, learning_rate=1e-2, epochs=3.0)
+    return method(mixture=mixture, kl_to_base=kl_weight, learning_rate=1e-2, epochs=3.0)
 
 
 def test_a_mixture_learns_its_answers_and_still_calibrates(tmp_path: Path, tiny_folder: Path) -> None:
@@ -387,7 +420,7 @@ def test_the_pull_to_the_base_keeps_an_adapter_near(tmp_path: Path, tiny_folder:
             p, q = (torch.log_softmax(m(row).logits[0, -1].double(), -1) for m in (base, model))
         return float((p.exp() * (p - q)).sum())
 
-    assert distance("near", mixed(0.0, near=5.0)) < 0.5 * distance("far", mixed(0.0, near=1e-6))
+    assert distance("near", mixed(0.0, kl_weight=5.0)) < 0.5 * distance("far", mixed(0.0, kl_weight=1e-6))
 
 
 def test_ordinary_examples_go_with_a_mixture(tmp_path: Path, tiny_folder: Path) -> None:

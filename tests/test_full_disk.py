@@ -92,7 +92,9 @@ def save_checkpoint(folder: Path) -> None:
 def save_adapter(folder: Path) -> None:
     torch.manual_seed(0)
     network = tiny_model("llama", len(digit_chat_tokenizer()))
-    model = adapters.with_adapter(network, method(lora=STUDY.finetune["hard"].lora))
+    model = adapters.with_adapter(
+        network, method(lora_rank=STUDY.finetune["hard"].lora_rank, lora_alpha=STUDY.finetune["hard"].lora_alpha)
+    )
     adapters.save_adapter(model, folder / "seed-3")
 
 

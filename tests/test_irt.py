@@ -182,12 +182,14 @@ def test_another_layout_is_one_line_and_leaves_nothing(tmp_path: Path, content: 
 
 def test_a_wrong_hash_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     file = write(tmp_path / "evil.pkl", Evil(str(tmp_path / "made")))
-    with pytest.raises(UserError, match=r"^capability.irt_sha256: .*evil.pkl has [0-9a-f]{64}, must be 00$"):
+    with pytest.raises(UserError, match=r"^benchmarks.capability.irt_sha256: .*evil.pkl has [0-9a-f]{64}, must be 00$"):
         irt.convert(file, tmp_path / "items.npz", "00")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^capability.irt: no file nowhere.pkl; allowed: null, published, or a file$"):
+    with pytest.raises(
+        UserError, match=r"^benchmarks.capability.irt: no file nowhere.pkl; allowed: null, published, or a file$"
+    ):
         irt.fetch("nowhere.pkl", tmp_path)
 
 
@@ -209,7 +211,7 @@ def test_an_artefact_is_converted_the_first_time_alone(tmp_path: Path, monkeypat
     assert irt.origin(made) == digest and irt.load(made, "arc").mixing == 0.25
     monkeypatch.setattr(irt, "convert", None)
     assert irt.parameters(str(file), digest) == made
-    with pytest.raises(UserError, match=r"^capability.irt_sha256: .*tiny.pkl has [0-9a-f]{64}, must be 00$"):
+    with pytest.raises(UserError, match=r"^benchmarks.capability.irt_sha256: .*tiny.pkl has [0-9a-f]{64}, must be 00$"):
         irt.parameters(str(file), "00")
-    with pytest.raises(UserError, match=r"^capability.irt: no file nowhere.pkl"):
+    with pytest.raises(UserError, match=r"^benchmarks.capability.irt: no file nowhere.pkl"):
         irt.parameters("nowhere.pkl", None)

@@ -48,7 +48,7 @@ from calibnb.benchmarks.language.suites import (
 )
 from calibnb.benchmarks.structured.measures import Target, measures_of_open_law
 from calibnb.errors import UserError
-from calibnb.laws import distances, numbers, specs
+from calibnb.laws import distances, parsing, specs
 from calibnb.models import chatformat
 from calibnb.pipeline import params
 from calibnb.trees.attention import Body
@@ -61,7 +61,7 @@ SEARCH = OpenParams(tolerance=0.5, max_nodes=40, nodes_per_pass=20)
 
 
 def answers(law: dict[str, Fraction | int]) -> tuple[Answer, ...]:
-    return tuple(Answer(text, Fraction(p), numbers.spellings([text])) for text, p in law.items())
+    return tuple(Answer(text, Fraction(p), parsing.spellings([text])) for text, p in law.items())
 
 
 def fair(*texts: str) -> tuple[Answer, ...]:
@@ -232,8 +232,8 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     )
     coin, whole, half, draws, shuffle, paraphrase = load_items(path)
     assert isinstance(coin, Choice) and coin.answers == (
-        Answer("heads", Fraction(1, 2), numbers.spellings(["heads", "head"])),
-        Answer("tails", Fraction(1, 2), numbers.spellings(["tails"])),
+        Answer("heads", Fraction(1, 2), parsing.spellings(["heads", "head"])),
+        Answer("tails", Fraction(1, 2), parsing.spellings(["tails"])),
     )
     assert isinstance(whole, Choice) and [a.text for a in whole.answers] == ["-1", "0", "1"]
     assert isinstance(half, Choice) and [a.text for a in half.answers] == ["0.5", "1.0", "1.5"]
@@ -422,7 +422,7 @@ FLIPS = Draws(
     "draws",
     "coin",
     "?",
-    tuple(Answer(t, Fraction(1, 2), numbers.spellings([t, t[0]])) for t in ("heads", "tails")),
+    tuple(Answer(t, Fraction(1, 2), parsing.spellings([t, t[0]])) for t in ("heads", "tails")),
     4,
 )
 STEPS = Draws("draws", "steps", "?", fair("-1", "0", "1"), 3)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from calibnb.benchmarks.structured import measures
-from calibnb.laws import distances, fit, numbers
+from calibnb.laws import distances, fit, parsing
 
 CONTINUOUS = {
     "normal": stats.norm(3.5, 3.0),
@@ -317,29 +317,29 @@ def test_disjoint_laws_are_one_apart_and_certainty_has_no_entropy():
     ],
 )  # fmt: skip
 def test_parse_number(text, number):
-    assert numbers.parse_number(text) == number
+    assert parsing.parse_number(text) == number
 
 
 def test_the_share_of_bare_numbers():
-    assert numbers.bare_numbers(["3", " -2.5\n", "3 apples", ""]) == 0.5
+    assert parsing.bare_numbers(["3", " -2.5\n", "3 apples", ""]) == 0.5
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**6), max_value=10**6))
 def test_every_plain_decimal_parses(x):
-    assert numbers.parse_number(f"{x:f}") == float(x)
+    assert parsing.parse_number(f"{x:f}") == float(x)
 
 
 def test_validity_counts():
     texts = ["1", "2", "2.0", "2.5", "-1", "5", "six", ""]
-    counts = numbers.validity(texts, (0, 4), discrete=True)
+    counts = parsing.validity(texts, (0, 4), discrete=True)
     assert counts == (8, 6, 3, 3)
-    assert numbers.validity(texts, (0, 4), discrete=False) == (8, 6, 4, 2)
-    assert numbers.validity([], (0, 4), discrete=True) == (0, 0, 0, 0)
+    assert parsing.validity(texts, (0, 4), discrete=False) == (8, 6, 4, 2)
+    assert parsing.validity([], (0, 4), discrete=True) == (0, 0, 0, 0)
 
 
 def test_allowed_takes_closed_ends_and_no_infinite_integer():
-    assert numbers.allowed([0, 1, 1 + 1e-12, 1.001], (0, 1), False).tolist() == [True, True, False, False]
-    assert numbers.allowed([2, 2 + 1e-10, 2.1, math.inf], (0, math.inf), True).tolist() == [
+    assert parsing.allowed([0, 1, 1 + 1e-12, 1.001], (0, 1), False).tolist() == [True, True, False, False]
+    assert parsing.allowed([2, 2 + 1e-10, 2.1, math.inf], (0, math.inf), True).tolist() == [
         True,
         True,
         False,
@@ -457,10 +457,10 @@ def test_sampled_measures_agree_with_the_open_ones():
 
 
 def test_spellings() -> None:
-    assert numbers.spellings(["heads"]) == ("heads", "heads.", "Heads", "Heads.", "HEADS", "HEADS.")
-    assert numbers.spellings(["7"]) == ("7", "7.")
-    assert set(numbers.spellings(["1.00"])) == {"1.00", "1.0", "1", "1.00.", "1.0.", "1."}
-    assert set(numbers.spellings(["0.50"])) == {"0.50", "0.5", "0.50.", "0.5."}
-    assert set(numbers.spellings(["10"])) == {"10", "10."}
-    assert {"bike", "by bike", "By bike.", "Bike"} <= set(numbers.spellings(["bike", "by bike"]))
-    assert "on Time" not in numbers.spellings(["on time"]) and "On time" in numbers.spellings(["on time"])
+    assert parsing.spellings(["heads"]) == ("heads", "heads.", "Heads", "Heads.", "HEADS", "HEADS.")
+    assert parsing.spellings(["7"]) == ("7", "7.")
+    assert set(parsing.spellings(["1.00"])) == {"1.00", "1.0", "1", "1.00.", "1.0.", "1."}
+    assert set(parsing.spellings(["0.50"])) == {"0.50", "0.5", "0.50.", "0.5."}
+    assert set(parsing.spellings(["10"])) == {"10", "10."}
+    assert {"bike", "by bike", "By bike.", "Bike"} <= set(parsing.spellings(["bike", "by bike"]))
+    assert "on Time" not in parsing.spellings(["on time"]) and "On time" in parsing.spellings(["on time"])

@@ -27,12 +27,14 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from notebook_code import ROOT
 
 from calibnb import yaml_files
+from calibnb.benchmarks import registry
 from calibnb.book import building
 from calibnb.errors import UserError
 from calibnb.models import cards, loading, naming
-from calibnb.models.naming import PASSED_OVER, REFUSED, place, requirement
+from calibnb.models.naming import PASSED_OVER, REFUSED, requirement
+from calibnb.models.places import place
 from calibnb.models.sources import TABLE
-from calibnb.pipeline import execute, params
+from calibnb.pipeline import execute, measure, params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 PARAMETERS = yaml_files.read(ROOT / "params.yaml")
@@ -43,15 +45,19 @@ AWKWARD = "./ " + "".join(c for c in string.punctuation if c not in REFUSED + "/
 # A study with few settings and few runs: what is tried here is its names.
 SMALL: dict[str, Any] = {
     "methods": ["soft"],
-    "variants": ["base"],
-    "retention": ["base", "soft"],
-    "numbers": ["base", "soft", "temperature"],
+    "variants": ["base", "soft", "temperature"],
     "seeds": [3],
     "families": {"gaussian": PARAMETERS["families"]["gaussian"]},
-    "structured": {"settings": {"in_range": "all", "unseen": "all", "held_out": "none"}},
     "temperature": {"method": "soft"},
+    "benchmarks": {
+        **{name: {"variants": ["base"]} for name in registry.blocks()},
+        **{name: {"variants": ["base", "soft"]} for name in ("capability", "perplexity")},
+        "structured": {
+            "settings": {"in_range": "all", "unseen": "all", "held_out": "none"},
+            "sampled": {"settings": "none"},
+        },
+    },
 }
-SMALL["structured"]["sampled"] = {"settings": "none"}
 
 
 def small(**changes: Any) -> dict[str, Any]:
@@ -67,6 +73,7 @@ class Project:
         self.folder = folder
         for name in ("dvc.yaml", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
+        (folder / "notebooks").symlink_to(ROOT / "notebooks")
         self.repo = Repo.init(str(folder), no_scm=True)
         self.bin, self.noted = folder / "bin", folder / "noted"
         self.bin.mkdir()
@@ -96,15 +103,18 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(tmp_path_factory.mktemp("project"))
 
 
-def runs(arguments: list[list[str]]) -> Iterator[tuple[Path, Path, dict[str, Any]]]:
-    """Notebook, output and parameters of each command, as `calibnb.execute` reads them."""
+MODULES = {f"calibnb.pipeline.{module.__name__.rpartition('.')[2]}": module.main for module in (execute, measure)}
+
+
+def runs(project: Project, arguments: list[list[str]]) -> Iterator[tuple[Path, Path, dict[str, Any]]]:
+    """Notebook, output and parameters of each command that runs one, as `pipeline.execute` reads them."""
     with pytest.MonkeyPatch.context() as patch:
         read: list[tuple[Path, Path, dict[str, Any]]] = []
         patch.setattr(execute, "execute", lambda *given: read.append(given))
-        patch.chdir(ROOT)
-        for given_ in arguments:
-            assert given_[:2] == ["-m", "calibnb.pipeline.execute"]
-            assert execute.main(given_[2:]) == 0
+        patch.chdir(project.folder)
+        for option, module, *given_ in arguments:
+            assert option == "-m"
+            assert MODULES[module](given_) == 0
     yield from read
 
 
@@ -113,7 +123,7 @@ def names() -> st.SearchStrategy[str]:
     characters = string.punctuation.replace("/", "") + " abc12é模\t\n\x7f\u0301\u2028"
     awkward = st.text(st.sampled_from(characters), min_size=1)
     letters = st.text(st.characters(categories=["L", "M", "N", "P", "S", "Zs"], exclude_characters="/"), min_size=1)
-    reserved = st.sampled_from(["judge", "weights", "base", "..", ".", "", "a.ipynb", "dvc.yaml", "#2", "1e3", "on"])
+    reserved = st.sampled_from(["weights", "base", "..", ".", "", "a.ipynb", "dvc.yaml", "#2", "1e3", "on"])
     part = st.one_of(awkward, awkward, letters, reserved, st.sampled_from(PASSED_OVER))
     return st.builds(
         lambda start, parts, end: start + "/".join(parts) + end,
@@ -143,20 +153,20 @@ def test_a_name_that_is_accepted_arrives_and_its_files_are_where_they_are_looked
     raw = small(models=[name])
     study = params.parse(raw)
     project.write(raw)
-    stages = {key: stage for key, stage in project.stages().items() if key not in PIPELINE["stages"]}
+    matrices = [name for name, stage in PIPELINE["stages"].items() if "model" in stage.get("matrix", {})]
+    stages = {key: stage for key, stage in project.stages().items() if key.split("@")[0] in matrices}
     for key in stages:  # each can be run alone, by its name
         assert parse_target(key) == ("dvc.yaml", key) or parse_target(key) == (None, key)
-        assert key.rsplit("@", 1)[0] in PIPELINE["stages"]
-    found = list(runs(project.arguments([stage["cmd"] for stage in stages.values()])))
+    found = list(runs(project, project.arguments([stage["cmd"] for stage in stages.values()])))
     assert {parameters["model"] for _, _, parameters in found} == {name}
     pages = {Path("book/executed") / f"{entry['file']}.ipynb" for entry in building.appendix(study)}
     assert {out for _, out, _ in found} == pages
-    slug = naming.slug(name)
+    slug = place(name)
     made = {path for stage in stages.values() for path in map(_path, stage["outs"])}
     assert pages < made
     assert {Path("models") / slug / "weights", Path("variants") / slug / "base"} < made
     assert Path("variants") / slug / "soft" / "seed-3" in made
-    assert Path("results/structured") / slug / "base.parquet" in made
+    assert Path("results/structured") / slug / "base" in made
     ignored = project.repo.dvcignore
     assert [p for p in made if ignored.is_ignored_dir(str(project.folder / p))] == []
 
@@ -181,8 +191,7 @@ def _path(out: str | dict[str, Any]) -> Path:
 @example(name="./" + unicodedata.normalize("NFD", "modèle"))
 @example(name="./a.dvc")
 @example(name="./a/.git/b")
-@example(name="./judge/b")
-@example(name="judge/b")
+@example(name="judge/b/c")
 @example(name="org/name.ipynb")
 @example(name="./" + "é" * 101)
 @example(name="/" + "/".join(["x" * 199] * 6))
@@ -193,10 +202,9 @@ def test_a_name_that_is_refused_is_one_line(project: Project, name: str) -> None
         with pytest.raises(UserError, match=r"^params\.yaml: models\.0: must be .*, got ") as caught:
             params.check("params.yaml")
         assert len(str(caught.value).splitlines()) == 1 and str(caught.value).isprintable()
-    for refused in (naming.resolve, naming.slug):
-        with pytest.raises(UserError, match=r"^models: must be .*, got ") as caught:
-            refused(name)
-        assert len(str(caught.value).splitlines()) == 1 and str(caught.value).isprintable()
+    with pytest.raises(UserError, match=r"^models: must be .*, got ") as caught:
+        naming.resolve(name)
+    assert len(str(caught.value).splitlines()) == 1 and str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("name", ["./tiny/", ".//tiny", "././tiny", "./tiny/.", "./tiny//"])
@@ -230,8 +238,8 @@ def test_what_is_passed_over_at_any_depth_is_what_the_ignore_files_say() -> None
             "methods: must make stages that differ when joined to models with -, got ./a-b-soft-3 twice",
         ),
         (
-            {"models": ["./a", "./a-b"], "methods": ["soft", "b-base"], "numbers": ["base", "soft", "b-base"]},
-            "numbers: must make stages that differ when joined to models with -, got ./a-b-base twice",
+            {"models": ["./a", "./a-b"], "methods": ["soft", "b-base"], "variants": ["base", "soft", "b-base"]},
+            "variants: must make stages that differ when joined to models with -, got ./a-b-base twice",
         ),
         ({"models": ["./a", "./a/checkpoint-100", "./ab", "./b/a"]}, None),
         ({"models": ["./a", "./a-b"]}, None),
@@ -266,7 +274,7 @@ def arriving(project: Project, key: str, spelled: str, stage: str) -> tuple[para
     (project.folder / "params.yaml").write_text(text)
     study = params.load(project.folder / "params.yaml")
     commands = [found["cmd"] for name, found in project.stages().items() if name.startswith(f"{stage}@")]
-    return study, [parameters for _, _, parameters in runs(project.arguments(commands))]
+    return study, [parameters for _, _, parameters in runs(project, project.arguments(commands))]
 
 
 @pytest.mark.parametrize("spelled", ["0", "7", "+7", "0x1F", "0b11", "1_000", "4294967295"])
@@ -327,11 +335,11 @@ def weighed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 def test_the_model_that_is_named_is_the_one_that_runs(weighed: tuple[Path, list[str]]) -> None:
     folder, chosen = weighed
     for name in chosen:
-        card = cards.Card.load(folder / "results" / "weights" / f"{naming.slug(name)}.json")
+        card = cards.Card.load(folder / "results" / "weights" / f"{place(name)}.json")
         assert card.name == name
         given = folder / name / "model.safetensors"
         assert card.safetensors_sha256 == {"model.safetensors": cards.file_sha256(given)}
-        network, _ = loading.load(folder / "models" / naming.slug(name) / "weights")
+        network, _ = loading.load(folder / "models" / place(name) / "weights")
         assert sum(p.numel() for p in network.parameters()) == card.parameters
 
 
@@ -356,12 +364,12 @@ def test_every_page_of_the_model_that_is_named_is_in_the_book(weighed: tuple[Pat
     chapters = [{"chapters": [{"file": building.APPENDIX}], "caption": "All"}]
     toc = {"format": "jb-book", "root": "index", "parts": chapters}
     (small_book / "_toc.yml").write_text(yaml.safe_dump(toc))
-    building.assemble(small_book, executed, study, tmp_path / "source")
+    building.assemble(small_book, executed, building.appendix(study), tmp_path / "source")
     building.build(tmp_path / "source", tmp_path / "html")
     assert list(building.problems(tmp_path / "html")) == []
     for entry in building.appendix(study):
         assert (tmp_path / "html" / f"{entry['file']}.html").is_file()
     for name in chosen:
-        text = (tmp_path / "html" / "weights" / f"{naming.slug(name)}.html").read_text()
+        text = (tmp_path / "html" / "weights" / f"{place(name)}.html").read_text()
         digest = cards.file_sha256(folder / name / "model.safetensors")
         assert digest in text

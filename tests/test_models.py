@@ -25,7 +25,7 @@ from tokenizers import processors
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from calibnb.errors import UserError
-from calibnb.models import __main__, cards, chatformat, fetching, loading, naming, sources
+from calibnb.models import __main__, cards, chatformat, fetching, loading, naming, places, sources
 from calibnb.models.chatformat import ChatFormat, chat_format
 
 NUMBERS = st.decimals(-(10**6), 10**6, allow_nan=False, allow_infinity=False, places=5).map(str)
@@ -104,20 +104,18 @@ def test_resolve_says_what_is_allowed(name: str) -> None:
 @pytest.mark.parametrize("name", ["../x", "./a/../b", "a/..", "", "/", "."])
 def test_names_that_leave_their_folder(name: str) -> None:
     with pytest.raises(UserError, match="path"):
-        naming.slug(name)
-    with pytest.raises(UserError):
         naming.resolve(name)
 
 
-def test_slug() -> None:
+def test_place() -> None:
     names = ("smollm2-135m", "org/name", "/a/b", "./a/b")
-    assert [naming.slug(n) for n in names] == ["smollm2-135m", "org/name", "a/b", "a/b"]
+    assert [places.place(n) for n in names] == ["smollm2-135m", "org/name", "a/b", "a/b"]
 
 
 @pytest.mark.parametrize(("name", "plain"), [("/a//b/", "/a/b"), ("./a/./b", "./a/b")])
 def test_a_folder_has_one_name(name: str, plain: str) -> None:
     with pytest.raises(UserError, match=f"must be written as {plain}, got"):
-        naming.slug(name)
+        naming.resolve(name)
 
 
 # ---------------------------------------------------------------------------------------- chat format
@@ -457,7 +455,9 @@ def test_real_conventions(real_tokenizer: PreTrainedTokenizerBase) -> None:
 def test_gemma_template_renders_as_the_published_one() -> None:
     tokenizer = load_real_tokenizer("gemma3")
     published = chat_format(tokenizer)
-    tokenizer.chat_template = sources.GEMMA_TEMPLATE
+    template = sources.TABLE["gemma3-270m"].chat_template
+    assert template is not None
+    tokenizer.chat_template = template.read_text(encoding="utf-8")
     ours = chat_format(tokenizer)
     assert ours.template != published.template
     for system in (None, "Answer briefly."):
@@ -648,14 +648,15 @@ def test_a_failed_fetch_leaves_what_was_there(tiny_folder: Path, tmp_path: Path)
 
 
 def test_gpt_oss_without_template_gets_one(tmp_path: Path) -> None:
+    template = chatformat.TEMPLATES["gpt_oss"].read_text(encoding="utf-8")
     tokenizer = digit_chat_tokenizer()
     tokenizer.chat_template = None
-    tokenizer.add_tokens(re.findall(r"<\|\w+\|>", chatformat.GPT_OSS_TEMPLATE), special_tokens=True)
+    tokenizer.add_tokens(re.findall(r"<\|\w+\|>", template), special_tokens=True)
     for architecture in ("gpt_oss", "llama"):
         tiny_model(architecture, len(tokenizer)).save_pretrained(tmp_path / architecture)
         tokenizer.save_pretrained(tmp_path / architecture)
     fetching.fetch(str(tmp_path / "gpt_oss"), tmp_path / "out" / "gpt_oss")
-    assert loading.load(tmp_path / "out" / "gpt_oss")[1].chat_template == chatformat.GPT_OSS_TEMPLATE
+    assert loading.load(tmp_path / "out" / "gpt_oss")[1].chat_template == template
     with pytest.raises(UserError, match=rf"^chat template of {tmp_path}/llama: there is no chat template"):
         fetching.fetch(str(tmp_path / "llama"), tmp_path / "out" / "llama")
 

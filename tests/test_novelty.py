@@ -129,7 +129,9 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str | bytes, problem: s
 
 def test_no_file_and_no_prompt(tmp_path: Path) -> None:
     allowed = "bundled, a local jsonl file, or a split of a hub dataset as org/name:split or org/name:config:split"
-    with pytest.raises(UserError, match=rf"^novelty.prompts: no file at 'absent.jsonl'; allowed: {allowed}$"):
+    with pytest.raises(
+        UserError, match=rf"^benchmarks.novelty.prompts: no file at 'absent.jsonl'; allowed: {allowed}$"
+    ):
         load_prompts("absent.jsonl")
     with pytest.raises(UserError, match="no file at"):
         load_prompts(str(tmp_path))
@@ -647,10 +649,10 @@ def test_the_judge_that_the_parameters_name(
     how = {"tokenizer": None, "threshold": 0.3, "batch": 2, "device": CPU}
     named = judges.make_judge(str(classifier_folder), **how)
     assert isinstance(named, PairClassifier) and named.threshold == 0.3
-    with pytest.raises(UserError, match=r"models/judge/judge\.json: no judge here; run `dvc repro judge` first"):
+    with pytest.raises(UserError, match=r"items/novelty/judge\.json: no judge here; run `dvc repro items` first"):
         judges.make_judge(None, **how)
-    shutil.copytree(encoder_folder, "models/judge/encoder")
-    Path("models/judge/judge.json").write_text('{"threshold": 0.5}')
+    shutil.copytree(encoder_folder, "items/novelty/encoder")
+    Path("items/novelty/judge.json").write_text('{"threshold": 0.5}')
     calibrated = judges.make_judge(None, **how)
     assert isinstance(calibrated, CosineJudge) and calibrated.threshold == 0.5
     with calibrated as judge:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb.benchmarks.openended import categories, measures
 from calibnb.benchmarks.openended.categories import Category
-from calibnb.laws import numbers
+from calibnb.laws import parsing
 from calibnb.models import chatformat
 from calibnb.trees.attention import Body
 
@@ -40,7 +40,7 @@ def test_no_two_members_share_a_spelling() -> None:
         for forms in (measures.fold, lambda name: name):
             names = [form for member in category.members for form in {forms(name) for name in member}]
             assert [name for name, n in Counter(names).items() if n > 1] == []
-        exact = [form for member in category.members for form in numbers.spellings(member)]
+        exact = [form for member in category.members for form in parsing.spellings(member)]
         assert len(exact) == len(set(exact))
 
 
@@ -120,7 +120,7 @@ def test_member_law_equals_products_along_paths(
     prompt = chat.prompt_ids(SEASON.prompt)
     for place, member in enumerate(SEASON.members):
         mass = 0.0
-        for form in numbers.spellings(member):
+        for form in parsing.spellings(member):
             answer = [*chat.answer_ids([form])[0], chat.end_id]
             with torch.no_grad():
                 logits = any_model(torch.tensor([prompt + answer])).logits[0].double()

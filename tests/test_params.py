@@ -58,7 +58,7 @@ def test_the_study_is_valid(root, study):
     loaded = params.load(root / "params.yaml")
     assert list(loaded.families) == list(study["families"])
     assert set(loaded.families) == set(FAMILIES)
-    assert loaded.finetune["hard"].lora.targets == "all-linear"
+    assert loaded.finetune["hard"].lora_targets == "all-linear"
     assert loaded.families["gaussian"].train["sigma"].points()[5] == pytest.approx(1.0)
 
 
@@ -99,15 +99,15 @@ def test_methods_of_the_study_have_matched_budgets(study):
 @pytest.mark.parametrize("profile", [None, "tradeoff"])
 def test_a_mixture_has_a_method_without_it_beside(root, study, profile):
     merged = study if profile is None else params.merge(study, yaml_files.read(root / "profiles" / f"{profile}.yaml"))
-    params.parse(merged)
+    measured = params.parse(merged).measured("capability")
 
     def key(block):
         return {k: v for k, v in block.items() if k not in ("mixture", "kl_to_base")}
 
     blocks = merged["finetune"]
     mixtures = [name for name in merged["methods"] if blocks[name]["mixture"]]
-    assert mixtures and set(mixtures) <= set(merged["retention"])
-    plain = [key(blocks[name]) for name in merged["retention"] if name in blocks and name not in mixtures]
+    assert mixtures and set(mixtures) <= set(measured)
+    plain = [key(blocks[name]) for name in measured if name in blocks and name not in mixtures]
     assert [name for name in mixtures if key(blocks[name]) not in plain] == []
 
 
@@ -117,11 +117,15 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "sedes",
         [1],
-        "sedes: unknown key; allowed: models, methods, variants, retention, numbers, seeds, bootstrap, compute,",
+        "sedes: unknown key; allowed: models, methods, variants, seeds, bootstrap, compute, prompt,",
     ),
     ("finetune.soft.lerning_rate", 1e-4, f"finetune.soft.lerning_rate: {UNKNOWN}: estimator, draws, "),
-    ("finetune.soft.lora.r", 8, f"finetune.soft.lora.r: {UNKNOWN}: rank, alpha, dropout, targets"),
-    ("structured.open.depth", 8, f"structured.open.depth: {UNKNOWN}: tolerance, max_nodes, nodes_per_pass"),
+    ("finetune.soft.lora", 8, f"finetune.soft.lora: {UNKNOWN}: estimator, draws, "),
+    (
+        "benchmarks.structured.open.depth",
+        8,
+        f"benchmarks.structured.open.depth: {UNKNOWN}: tolerance, max_nodes, nodes_per_pass",
+    ),
     ("families.gaussian.trian", {}, f"families.gaussian.trian: {UNKNOWN}: train, unseen, held_out, selected"),
     ("families.gaussian.train.sd", [1], f"families.gaussian.train.sd: {UNKNOWN}: mu, sigma"),
     ("families.gaussian.selected.0.sd", 1, f"families.gaussian.selected.0.sd: {UNKNOWN}: mu, sigma"),
@@ -177,7 +181,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("finetune.soft.completions", "none", "finetune.soft.completions: must be one of own, other,"),
     ("finetune.soft.parameters", "x", "finetune.soft.parameters: must be one of grid, continuous,"),
     ("finetune.soft.family_weights", "x", "finetune.soft.family_weights: must be one of settings, equal,"),
-    ("perplexity.bytes_per_slice", 1000, "perplexity.bytes_per_slice: must be >= 1024, got 1000"),
+    ("benchmarks.perplexity.bytes_per_slice", 1000, "benchmarks.perplexity.bytes_per_slice: must be >= 1024, got 1000"),
     ("finetune.soft.average", "mean", 'finetune.soft.average: must be one of tokens, path, got "mean"'),
     ("finetune.soft.epochs", 0, "finetune.soft.epochs: must be > 0, got 0"),
     ("finetune.soft.epochs", "1", 'finetune.soft.epochs: must be a number, got "1"'),
@@ -194,61 +198,69 @@ CASES: list[tuple[str, Any, str]] = [
     ("finetune.soft.warmup_share", 1, "finetune.soft.warmup_share: must be < 1, got 1"),
     ("finetune.soft.max_grad_norm", 0, "finetune.soft.max_grad_norm: must be > 0, got 0"),
     ("finetune.soft.validations", 0, "finetune.soft.validations: must be >= 1, got 0"),
-    ("finetune.soft.lora.rank", 0, "finetune.soft.lora.rank: must be >= 1, got 0"),
-    ("finetune.soft.lora.alpha", 0, "finetune.soft.lora.alpha: must be > 0, got 0"),
-    ("finetune.soft.lora.dropout", 1.0, "finetune.soft.lora.dropout: must be < 1, got 1.0"),
+    ("finetune.soft.lora_rank", 0, "finetune.soft.lora_rank: must be >= 1, got 0"),
+    ("finetune.soft.lora_alpha", 0, "finetune.soft.lora_alpha: must be > 0, got 0"),
+    ("finetune.soft.lora_dropout", 1.0, "finetune.soft.lora_dropout: must be < 1, got 1.0"),
     (
-        "finetune.soft.lora.targets",
+        "finetune.soft.lora_targets",
         "all",
-        "finetune.soft.lora.targets: must be one of attention, all-linear,",
+        "finetune.soft.lora_targets: must be one of attention, all-linear,",
     ),
     (
-        "finetune.soft.space.discretisation",
+        "finetune.soft.discretisation",
         "x",
-        "finetune.soft.space.discretisation: must be one of thin, coarsen,",
+        "finetune.soft.discretisation: must be one of thin, coarsen,",
     ),
-    ("finetune.soft.space.num_decimals", 9, "finetune.soft.space.num_decimals: must be <= 8, got 9"),
-    ("finetune.soft.space.num_decimals", -1, "finetune.soft.space.num_decimals: must be >= 0, got -1"),
-    ("finetune.soft.space.max_bins", 1, "finetune.soft.space.max_bins: must be >= 2, got 1"),
-    ("finetune.soft.space.max_bins", 65537, "finetune.soft.space.max_bins: must be <= 65536, got 65537"),
+    ("finetune.soft.num_decimals", 9, "finetune.soft.num_decimals: must be <= 8, got 9"),
+    ("finetune.soft.num_decimals", -1, "finetune.soft.num_decimals: must be >= 0, got -1"),
+    ("finetune.soft.max_bins", 1, "finetune.soft.max_bins: must be >= 2, got 1"),
+    ("finetune.soft.max_bins", 65537, "finetune.soft.max_bins: must be <= 65536, got 65537"),
     (
-        "structured.settings.unseen",
+        "benchmarks.structured.settings.unseen",
         "some",
-        "structured.settings.unseen: must be an integer >= 1 or one of selected,",
+        "benchmarks.structured.settings.unseen: must be an integer >= 1 or one of selected,",
     ),
     (
-        "structured.settings.unseen",
+        "benchmarks.structured.settings.unseen",
         0,
-        "structured.settings.unseen: must be an integer >= 1 or one of selected,",
+        "benchmarks.structured.settings.unseen: must be an integer >= 1 or one of selected,",
     ),
     (
-        "structured.settings.in_range",
+        "benchmarks.structured.settings.in_range",
         "selected",
-        "structured.settings.in_range: must be an integer >= 1 or one of all",
+        "benchmarks.structured.settings.in_range: must be an integer >= 1 or one of all",
     ),
     (
-        "structured.settings.in_range",
+        "benchmarks.structured.settings.in_range",
         True,
-        "structured.settings.in_range: must be an integer >= 1 or one of all",
+        "benchmarks.structured.settings.in_range: must be an integer >= 1 or one of all",
     ),
-    ("structured.open.tolerance", 0, "structured.open.tolerance: must be > 0, got 0"),
-    ("structured.open.tolerance", 1, "structured.open.tolerance: must be < 1, got 1"),
-    ("structured.open.max_nodes", 0, "structured.open.max_nodes: must be >= 1, got 0"),
+    ("benchmarks.structured.open.tolerance", 0, "benchmarks.structured.open.tolerance: must be > 0, got 0"),
+    ("benchmarks.structured.open.tolerance", 1, "benchmarks.structured.open.tolerance: must be < 1, got 1"),
+    ("benchmarks.structured.open.max_nodes", 0, "benchmarks.structured.open.max_nodes: must be >= 1, got 0"),
     (
-        "structured.sampled.settings",
+        "benchmarks.structured.sampled.settings",
         -1,
-        "structured.sampled.settings: must be an integer >= 1 or one of all, none",
+        "benchmarks.structured.sampled.settings: must be an integer >= 1 or one of all, none",
     ),
-    ("structured.sampled.draws", 0, "structured.sampled.draws: must be >= 1, got 0"),
+    ("benchmarks.structured.sampled.draws", 0, "benchmarks.structured.sampled.draws: must be >= 1, got 0"),
     ("bootstrap", 0, "bootstrap: must be >= 1, got 0"),
-    ("openended.draws", 0, "openended.draws: must be >= 1, got 0"),
-    ("openended.categories", [], "openended.categories: must be a list with at least one entry, got []"),
+    ("benchmarks.openended.draws", 0, "benchmarks.openended.draws: must be >= 1, got 0"),
     (
-        "openended.categories",
-        ["word", "wrod"],
-        "openended.categories: must be a list of names from calibnb/benchmarks/openended/categories.yaml",
+        "benchmarks.openended.categories",
+        [],
+        "benchmarks.openended.categories: must be a list with at least one entry, got []",
     ),
-    ("openended.categories", ["word", "word"], "openended.categories: must be a list without repeats"),
+    (
+        "benchmarks.openended.categories",
+        ["word", "wrod"],
+        "benchmarks.openended.categories: must be a list of names from calibnb/benchmarks/openended/categories.yaml",
+    ),
+    (
+        "benchmarks.openended.categories",
+        ["word", "word"],
+        "benchmarks.openended.categories: must be a list without repeats",
+    ),
     # grids
     ("families.gaussian.train.sigma", [], "families.gaussian.train.sigma: must be a list of numbers, got []"),
     (
@@ -373,9 +385,13 @@ CASES: list[tuple[str, Any, str]] = [
         "temperature.method: must be among the blocks of finetune (soft, hard, format, mixed), got",
     ),
     ("temperature.settings", 0, "temperature.settings: must be >= 1, got 0"),
-    ("baselines.categories", "all", "baselines.categories: must be a list with at least one entry"),
-    ("baselines.draws", 1.5, "baselines.draws: must be an integer, got 1.5"),
-    # retention and mixtures
+    (
+        "benchmarks.baselines.categories",
+        "all",
+        "benchmarks.baselines.categories: must be a list with at least one entry",
+    ),
+    ("benchmarks.baselines.draws", 1.5, "benchmarks.baselines.draws: must be an integer, got 1.5"),
+    # mixtures, and what they cost
     ("finetune.mixed.mixture.shares", 1, f"finetune.mixed.mixture.shares: {UNKNOWN}: source, share, prompts_per_step"),
     ("finetune.mixed.mixture.share", 1.0, "finetune.mixed.mixture.share: must be < 1, got 1.0"),
     ("finetune.mixed.mixture.share", 0.0, "finetune.mixed.mixture.share: must be > 0 where kl_to_base is 0, got 0.0"),
@@ -384,67 +400,119 @@ CASES: list[tuple[str, Any, str]] = [
     ("finetune.soft.kl_to_base", 0.5, "finetune.soft.kl_to_base: must be 0 without a mixture, whose prompts it needs"),
     ("finetune.soft.kl_to_base", -1, "finetune.soft.kl_to_base: must be >= 0, got -1"),
     ("finetune.soft.mixture", 3, "finetune.soft.mixture: must be a block of keys, got 3"),
-    ("retention", ["soft"], 'retention: must hold base, which the others are compared with, got ["soft"]'),
-    ("retention", ["base", "temperature"], "retention: must be base and methods (the harness does not know"),
-    ("retention", ["base", "softer"], "retention: must be among base, temperature, format, soft, hard"),
-    ("numbers", ["base"], 'numbers: must hold all of variants, got ["base"] without temperature'),
-    ("capability.tasks", "tinyMMLU", "capability.tasks: must be a list with at least one entry"),
-    ("capability.tasks", [3], "capability.tasks: must be bundled, or a list of names of the harness's tasks"),
-    ("capability.limit", 0, "capability.limit: must be >= 1, got 0"),
-    ("capability.data", "tiny", 'capability.data: must be null, or a folder from ./ or / on, got "tiny"'),
-    ("capability.irt", "tiny.pkl", 'capability.irt: must be null, published, or a file from ./ or / on, got "tiny'),
-    ("capability.irt_sha256", "abc", "capability.irt_sha256: must be null, or a sha256 of 64 hexadecimal digits"),
-    ("perplexity.stride", 2048, "perplexity.stride: must be < window = 2048, got 2048"),
-    ("perplexity.window", 1, "perplexity.window: must be >= 2, got 1"),
-    ("perplexity.source", "a\nb", "perplexity.source: must be one line of text"),
+    (
+        "benchmarks.capability.variants",
+        ["soft"],
+        "benchmarks.capability.variants: must hold base, which the others are",
+    ),
+    (
+        "benchmarks.perplexity.variants",
+        ["soft"],
+        "benchmarks.perplexity.variants: must hold base, which the others are",
+    ),
+    ("benchmarks.capability.variants", "all", "benchmarks.capability.variants: must be base and methods (it scores"),
+    (
+        "benchmarks.capability.variants",
+        ["base", "softer"],
+        "benchmarks.capability.variants: must be among the study's (b",
+    ),
+    ("benchmarks.novelty.variants", "some", 'benchmarks.novelty.variants: must be all, or a list of names, got "some"'),
+    (
+        "benchmarks.structured.variants",
+        ["base"],
+        "benchmarks.structured.variants: must hold all of benchmarks.baselines.variants, "
+        'got ["base"] without temperature',
+    ),
+    # methods and their defaults
+    ("finetune.defaults", ..., "finetune.defaults: must be given, got nothing"),
+    (
+        "finetune.defaults.epochs",
+        3,
+        "finetune.defaults.epochs: must be what a method has (finetune.<method>.epochs), got 3",
+    ),
+    ("methods", ["defaults"], "methods.0: must be a name of lower-case letters, digits,"),
+    ("temperature.method", "defaults", "temperature.method: must be a name of lower-case letters, digits,"),
+    ("benchmarks.capability.tasks", "tinyMMLU", "benchmarks.capability.tasks: must be a list with at least one entry"),
+    (
+        "benchmarks.capability.tasks",
+        [3],
+        "benchmarks.capability.tasks: must be bundled, or a list of names of the harness's tasks",
+    ),
+    ("benchmarks.capability.limit", 0, "benchmarks.capability.limit: must be >= 1, got 0"),
+    (
+        "benchmarks.capability.data",
+        "tiny",
+        'benchmarks.capability.data: must be null, or a folder from ./ or / on, got "tiny"',
+    ),
+    (
+        "benchmarks.capability.irt",
+        "tiny.pkl",
+        'benchmarks.capability.irt: must be null, published, or a file from ./ or / on, got "tiny',
+    ),
+    (
+        "benchmarks.capability.irt_sha256",
+        "abc",
+        "benchmarks.capability.irt_sha256: must be null, or a sha256 of 64 hexadecimal digits",
+    ),
+    ("benchmarks.perplexity.stride", 2048, "benchmarks.perplexity.stride: must be < window = 2048, got 2048"),
+    ("benchmarks.perplexity.window", 1, "benchmarks.perplexity.window: must be >= 2, got 1"),
+    ("benchmarks.perplexity.source", "a\nb", "benchmarks.perplexity.source: must be one line of text"),
     ("ordinary.draws", 0, "ordinary.draws: must be >= 1, got 0"),
-    ("positions.domain", "", 'positions.domain: must be one line of text, got ""'),
-    ("positions.answers", 0, "positions.answers: must be >= 1, got 0"),
-    ("novelty.prompts", None, "novelty.prompts: must be one line of text, got null"),
-    ("novelty.reward_model", "model", "novelty.reward_model: must be null, a hub id org/name, or a folder"),
-    ("novelty.classifier_threshold", 1, "novelty.classifier_threshold: must be < 1, got 1"),
-    ("novelty.patience", 1.5, "novelty.patience: must be <= 1, got 1.5"),
-    ("language.per_suite", 0, "language.per_suite: must be an integer >= 1 or one of all, got 0"),
-    ("language.open.nodes_per_pass", 9999, "language.open.nodes_per_pass: must be <= max_nodes = 512, got 9999"),
+    ("benchmarks.positions.domain", "", 'benchmarks.positions.domain: must be one line of text, got ""'),
+    ("benchmarks.positions.answers", 0, "benchmarks.positions.answers: must be >= 1, got 0"),
+    ("benchmarks.novelty.prompts", None, "benchmarks.novelty.prompts: must be one line of text, got null"),
+    (
+        "benchmarks.novelty.reward_model",
+        "model",
+        "benchmarks.novelty.reward_model: must be null, a hub id org/name, or a folder",
+    ),
+    ("benchmarks.novelty.classifier_threshold", 1, "benchmarks.novelty.classifier_threshold: must be < 1, got 1"),
+    ("benchmarks.novelty.patience", 1.5, "benchmarks.novelty.patience: must be <= 1, got 1.5"),
+    ("benchmarks.language.per_suite", 0, "benchmarks.language.per_suite: must be an integer >= 1 or one of all, got 0"),
+    (
+        "benchmarks.language.open.nodes_per_pass",
+        9999,
+        "benchmarks.language.open.nodes_per_pass: must be <= max_nodes = 512, got 9999",
+    ),
     (
         "variants",
         ["soft", "other"],
         'variants: must be among base, temperature, format, soft, hard, mixed, got "other"',
     ),
     (
-        "structured.open.nodes_per_pass",
+        "benchmarks.structured.open.nodes_per_pass",
         5000,
-        "structured.open.nodes_per_pass: must be <= max_nodes = 1024, got 5000",
+        "benchmarks.structured.open.nodes_per_pass: must be <= max_nodes = 1024, got 5000",
     ),
     (
-        "structured.settings.in_range",
+        "benchmarks.structured.settings.in_range",
         1000,
-        "structured.settings.in_range: must be <= 195 (the validation settings)",
+        "benchmarks.structured.settings.in_range: must be <= 195 (the validation settings)",
     ),
     (
-        "structured.sampled.settings",
+        "benchmarks.structured.sampled.settings",
         500,
-        "structured.sampled.settings: must be <= 142 (the measured settings), got 500",
+        "benchmarks.structured.sampled.settings: must be <= 142 (the measured settings), got 500",
     ),
     (
-        "structured.settings",
+        "benchmarks.structured.settings",
         {"in_range": "none", "unseen": "none", "held_out": "none"},
-        "structured.settings: must be at least one setting, got none",
+        "benchmarks.structured.settings: must be at least one setting, got none",
     ),
     (
-        "structured.space.max_bins",
+        "benchmarks.structured.space.max_bins",
         40,
-        "structured.space.max_bins: must be >= 135 (the integers of geometric(p=0.05)), got 40",
+        "benchmarks.structured.space.max_bins: must be >= 135 (the integers of geometric(p=0.05)), got 40",
     ),
     (
-        "finetune.hard.space.max_bins",
+        "finetune.hard.max_bins",
         20,
-        "finetune.hard.space.max_bins: must be >= 21 (the integers of binomial(n=20, p=0.2)), got 20",
+        "finetune.hard.max_bins: must be >= 21 (the integers of binomial(n=20, p=0.2)), got 20",
     ),
     (
-        "finetune.hard.space.num_decimals",
+        "finetune.hard.num_decimals",
         0,
-        "finetune.hard.space.num_decimals: must leave a number between the 0.001 and 0.999 quantiles",
+        "finetune.hard.num_decimals: must leave a number between the 0.001 and 0.999 quantiles",
     ),
 ]
 
@@ -485,7 +553,7 @@ def test_any_junk_anywhere_gives_one_line_or_is_valid(study, data):
     # The other families would only make each of the many checks slower.
     keep = ("uniform", "binomial", "hypergeometric", "truncnorm")
     small = {**study, "families": {k: study["families"][k] for k in keep}}
-    small = changed(small, "structured.settings", {"in_range": 1, "unseen": "all", "held_out": "all"})
+    small = changed(small, "benchmarks.structured.settings", {"in_range": 1, "unseen": "all", "held_out": "all"})
     path = data.draw(st.sampled_from(paths(small)))
     raw = changed(small, ".".join(path), data.draw(JUNK))
     try:
@@ -555,6 +623,123 @@ def test_merge():
     assert params.merge(base, {}) == base
 
 
+METHODS = {
+    "defaults": {"epochs": 1, "draws": "iid", "mixture": None},
+    "soft": {"epochs": 1, "draws": "iid", "mixture": None},
+    "hard": {"epochs": 4, "draws": "iid", "mixture": None},
+    "mixed": {"epochs": 1, "draws": "iid", "mixture": {"share": 0.5}},
+}
+
+
+@pytest.mark.parametrize(
+    ("profile", "changes"),
+    [
+        ({}, {}),
+        ({"soft": {"epochs": 3}}, {"soft": {"epochs": 3}}),
+        # What a method has of its own stays, whatever its place.
+        ({"defaults": {"epochs": 2}}, {"defaults": {"epochs": 2}, "soft": {"epochs": 2}, "mixed": {"epochs": 2}}),
+        (
+            {"soft": {"epochs": 3}, "defaults": {"epochs": 2}},
+            {"defaults": {"epochs": 2}, "soft": {"epochs": 3}, "mixed": {"epochs": 2}},
+        ),
+        (
+            {"defaults": {"mixture": {"share": 0.1}}},
+            {name: {"mixture": {"share": 0.1}} for name in ("defaults", "soft", "hard")},
+        ),
+        ({"mixed": {"mixture": None}}, {"mixed": {"mixture": None}}),
+        ({"near": {"draws": "stratified"}}, {"near": METHODS["defaults"] | {"draws": "stratified"}}),
+        (
+            {"defaults": {"epochs": 2}, "near": {"draws": "stratified"}},
+            {name: {"epochs": 2} for name in ("defaults", "soft", "mixed")}
+            | {"near": METHODS["defaults"] | {"epochs": 2, "draws": "stratified"}},
+        ),
+    ],
+)
+def test_methods_of_a_profile_inherit_its_defaults(
+    profile: dict[str, dict[str, Any]], changes: dict[str, dict[str, Any]]
+) -> None:
+    before = copy.deepcopy(METHODS)
+    expected = {name: METHODS.get(name, {}) | changes.get(name, {}) for name in {**METHODS, **changes}}
+    assert params.merge({"finetune": METHODS, "seeds": [1]}, {"finetune": profile}) == {
+        "finetune": expected,
+        "seeds": [1],
+    }
+    assert before == METHODS
+
+
+def test_a_profile_leaves_a_method_out() -> None:
+    found = params.merge({"finetune": METHODS}, {"finetune": {"hard": None, "defaults": {"epochs": 2}}})
+    assert list(found["finetune"]) == ["defaults", "soft", "mixed"]
+
+
+# What each profile's own methods have other than the study's of that name, or other than the defaults.
+SHORT = {"epochs": 0.107, "validations": 1}
+TINY = {"draws_per_prompt": 4, "max_bins": 101, "epochs": 0.06, "prompts_per_step": 4, "validations": 2}
+TINY |= {"lora_rank": 2, "lora_alpha": 4}
+PAPER = {"draws": "iid", "parameters": "grid", "family_weights": "settings", "discretisation": "thin"}
+PAPER |= {"max_bins": 16384, "epochs": 2, "prompts_per_step": 8, "learning_rate": 2.0e-4, "max_grad_norm": None}
+PAPER |= {"lora_rank": 16, "lora_alpha": 32, "lora_dropout": 0.05, "lora_targets": "attention"}
+LONG = {"epochs": 12, "validations": 8, "learning_rate": 1.0e-3}
+PROFILES: dict[str, dict[str, dict[str, Any]]] = {
+    "demo": dict.fromkeys(("format", "soft", "hard", "mixed"), SHORT),
+    "test": {
+        **dict.fromkeys(("format", "soft", "hard"), TINY),
+        "mixed": TINY | {"mixture": {"source": "self", "share": 0.25, "prompts_per_step": 2}, "kl_to_base": 0.1},
+    },
+    "paper": {
+        "format": PAPER,
+        "hard": PAPER,
+        "soft": PAPER | {"draws_per_prompt": 1, "max_bins": 1001, "average": "path", "epochs": 3},
+    },
+    "tradeoff": {
+        "soft": {},
+        "mixed": {},
+        **{
+            f"mixed{share}": {"mixture": {"source": "self", "share": share / 100, "prompts_per_step": 4}}
+            for share in (10, 50, 75)
+        },
+        "near": {"mixture": {"source": "self", "share": 0.0, "prompts_per_step": 4}, "kl_to_base": 1.0},
+    },
+    "reference": {"soft": LONG, "hard": LONG},
+}
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_give_the_methods_that_they_should(root: Path, study: dict[str, Any], name: str) -> None:
+    merged = params.merge(study, yaml_files.read(root / "profiles" / f"{name}.yaml"))
+    found = params.parse(merged)
+    assert set(found.methods) == set(PROFILES[name])
+    for method in found.methods:
+        plain = study["finetune"].get(method, study["finetune"]["defaults"])
+        own = {key: value for key, value in merged["finetune"][method].items() if value != plain[key]}
+        expected = {key: value for key, value in PROFILES[name][method].items() if value != plain[key]}
+        assert own == expected, method
+
+
+def test_methods_of_the_study_are_the_defaults_but_for_what_they_say(study: dict[str, Any]) -> None:
+    methods = study["finetune"]
+    own = {
+        name: {key: value for key, value in method.items() if value != methods["defaults"][key]}
+        for name, method in methods.items()
+    }
+    assert own == {
+        "defaults": {},
+        "soft": {},
+        "hard": {"estimator": "samples"},
+        "format": {"estimator": "samples", "completions": "other"},
+        "mixed": {"mixture": {"source": "self", "share": 0.25, "prompts_per_step": 4}},
+    }
+    # None shares a block with another: `dvc exp run -S` changes one method's own keys, and no other's.
+    assert all(not isinstance(value, dict | list) for value in methods["defaults"].values())
+
+
+def test_the_space_of_a_method_is_of_its_own_keys(root: Path) -> None:
+    method = params.load(root / "params.yaml").finetune["soft"]
+    changed_one = method.model_copy(update={"max_bins": 7, "num_decimals": 2, "discretisation": "thin"})
+    assert changed_one.space.model_dump() == {"discretisation": "thin", "num_decimals": 2, "max_bins": 7}
+    assert method.space.model_dump() == {"discretisation": "coarsen", "num_decimals": 5, "max_bins": 1001}
+
+
 def test_a_profile_switches_a_mixture_off() -> None:
     base = {"finetune": {"mixed": {"mixture": {"share": 0.5}}}}
     assert params.merge(base, {"finetune": {"mixed": {"mixture": None}}}) == {"finetune": {"mixed": {"mixture": None}}}
@@ -612,12 +797,30 @@ def test_check_says_nothing_about_a_good_file(root, monkeypatch, capsys):
             "finetune.mixed.mixture.source: must be self, a split of a hub dataset as org/name:split or "
             "org/name:config:split or a file, got mine.jsonl, where no file is",
         ),
-        ({"novelty": {"prompts": "org/name"}}, "novelty.prompts: must be bundled, a split of a hub dataset as org/"),
-        ({"novelty": {"reward_model": "/r"}}, "novelty.reward_model: must be null, a hub id org/name or a folder, got"),
-        ({"language": {"items": "."}}, "language.items: must be bundled or a file, got ., where no file is"),
-        ({"perplexity": {"source": "x"}}, "perplexity.source: must be bundled or a folder, got x, where no folder is"),
-        ({"capability": {"data": "./x"}}, "capability.data: must be null or a folder, got ./x, where no folder is"),
-        ({"capability": {"irt": "./x"}}, "capability.irt: must be null, published or a file, got ./x, where no file"),
+        (
+            {"benchmarks": {"novelty": {"prompts": "org/name"}}},
+            "benchmarks.novelty.prompts: must be bundled, a split of a hub dataset as org/",
+        ),
+        (
+            {"benchmarks": {"novelty": {"reward_model": "/r"}}},
+            "benchmarks.novelty.reward_model: must be null, a hub id org/name or a folder, got",
+        ),
+        (
+            {"benchmarks": {"language": {"items": "."}}},
+            "benchmarks.language.items: must be bundled or a file, got ., where no file is",
+        ),
+        (
+            {"benchmarks": {"perplexity": {"source": "x"}}},
+            "benchmarks.perplexity.source: must be bundled or a folder, got x, where no folder is",
+        ),
+        (
+            {"benchmarks": {"capability": {"data": "./x"}}},
+            "benchmarks.capability.data: must be null or a folder, got ./x, where no folder is",
+        ),
+        (
+            {"benchmarks": {"capability": {"irt": "./x"}}},
+            "benchmarks.capability.irt: must be null, published or a file, got ./x, where no file",
+        ),
     ],
 )
 def test_what_a_parameter_names_must_be_there(study, tmp_path, monkeypatch, capsys, changes, message):
@@ -634,9 +837,11 @@ def test_what_a_parameter_names_may_be_on_the_hub_or_here(study, tmp_path, monke
     Path("tiny").mkdir()
     changes = {
         "models": ["./tiny", "org/name"],
-        "novelty": {"prompts": "org/name:config:train", "classifier": "org/judge"},
         "finetune": {"mixed": {"mixture": {"source": "mine.jsonl"}}},
-        "perplexity": {"source": "./tiny"},
+        "benchmarks": {
+            "novelty": {"prompts": "org/name:config:train", "classifier": "org/judge"},
+            "perplexity": {"source": "./tiny"},
+        },
     }
     changes["finetune"]["unused"] = params.merge(study["finetune"]["mixed"], {"mixture": {"source": "absent.jsonl"}})
     Path("params.yaml").write_text(yaml.safe_dump(params.merge(study, changes), sort_keys=False))
@@ -649,7 +854,7 @@ def test_merged_files_pass_the_check(root, monkeypatch, capsys, tmp_path):
     merged = tmp_path / "merged.yaml"
     merged.write_text(capsys.readouterr().out)
     assert params.main(["check", str(merged)]) == 0
-    assert params.load(merged).structured.sampled.settings == 2
+    assert params.load(merged).benchmarks.structured.sampled.settings == 2
     assert list(yaml.safe_load(merged.read_text())) == list(yaml_files.read("params.yaml"))
 
 
@@ -685,8 +890,8 @@ def test_the_command_line_gives_one_line_and_status_one(study, tmp_path, root):
             "finetune.soft.average: must be tokens where estimator is trie, which has no paths, got path",
         ),
         (
-            {"capability": {"irt": "published", "limit": 20}},
-            "capability.limit: must be null where irt is given, which needs every answer, got 20",
+            {"benchmarks": {"capability": {"irt": "published", "limit": 20}}},
+            "benchmarks.capability.limit: must be null where irt is given, which needs every answer, got 20",
         ),
         (
             {"families": {"lognormal": {"selected": [{"mu": 0, "sigma": 300}], "train": {"sigma": [300, 301]}}}},
@@ -703,6 +908,6 @@ def test_keys_that_do_not_go_together(changes: dict[str, object], message: str) 
 def test_no_setting_to_validate_on() -> None:
     raw = yaml_files.read("params.yaml")
     raw["families"] = {"geometric": {"train": {"p": [0.5]}, "unseen": {"p": [0.2]}, "selected": []}}
-    raw["structured"]["settings"] = {"in_range": "none", "unseen": "all", "held_out": "none"}
+    raw["benchmarks"]["structured"]["settings"] = {"in_range": "none", "unseen": "all", "held_out": "none"}
     with pytest.raises(UserError, match=r"^params.yaml: data.validation_share: must leave a setting to validate on"):
         params.parse(raw)

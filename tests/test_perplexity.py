@@ -108,9 +108,11 @@ def test_a_broken_archive_is_named(data: bytes) -> None:
 
 
 def test_missing_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^perplexity.source: no folder nowhere; allowed: bundled, or a folder"):
+    with pytest.raises(
+        UserError, match=r"^benchmarks.perplexity.source: no folder nowhere; allowed: bundled, or a folder"
+    ):
         corpora.load("nowhere", "test", 100)
-    with pytest.raises(UserError, match=r"^perplexity.source: no .*/<slice>/test/\*.jsonl or \*.jsonl.gz"):
+    with pytest.raises(UserError, match=r"^benchmarks.perplexity.source: no .*/<slice>/test/\*.jsonl or \*.jsonl.gz"):
         corpora.load(str(folder(tmp_path, {"s/val/a.jsonl": [{"text": "x"}]})), "test", 100)
 
 
@@ -127,20 +129,24 @@ def test_a_slice_without_documents_is_named(tmp_path: Path, files: dict[str, byt
     with pytest.raises(UserError) as error:
         corpora.load(str(tmp_path), "test", 1024)
     named = ", ".join(str(part / name) for name in files)
-    assert str(error.value).startswith(f"perplexity.source: the slice wiki has no document in {named}; must hold")
+    assert str(error.value).startswith(
+        f"benchmarks.perplexity.source: the slice wiki has no document in {named}; must hold"
+    )
 
 
 def test_a_slice_of_which_only_blanks_are_read_is_named(tmp_path: Path) -> None:
     made = {"s/test/a.jsonl": [{"text": "some text"}], "wiki/test/b.jsonl": [{"text": "\n" * 200 + "text"}]}
     with pytest.raises(
-        UserError, match=r"^perplexity.bytes_per_slice: the slice wiki \(b.jsonl\) begins .* \(128 bytes"
+        UserError, match=r"^benchmarks.perplexity.bytes_per_slice: the slice wiki \(b.jsonl\) begins .* \(128 bytes"
     ):
         corpora.load(str(folder(tmp_path, made)), "test", 1024)
 
 
 @pytest.mark.parametrize("name", ["all", "texts"])  # what the results call the total and the list of texts
 def test_a_slice_cannot_be_called_as_results_call_something_else(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=rf"^perplexity.source: a slice cannot be called {name}, rename the folder"):
+    with pytest.raises(
+        UserError, match=rf"^benchmarks.perplexity.source: a slice cannot be called {name}, rename the folder"
+    ):
         corpora.load(str(folder(tmp_path, {f"{name}/test/a.jsonl": [{"text": "x"}]})), "test", 100)
 
 
@@ -223,7 +229,9 @@ def test_a_document_of_one_token_among_others(llama: PreTrainedModel, digit_toke
     # Nor is it one more document to draw in the bootstrap, where draws of it alone would have no measure.
     expected = summaries.summarise(alone, resamples=50, seed=0)
     pd.testing.assert_frame_equal(summaries.summarise(frame, resamples=50, seed=0), expected)
-    with pytest.raises(UserError, match=r"^perplexity.source: the slice b has no document of two tokens or more$"):
+    with pytest.raises(
+        UserError, match=r"^benchmarks.perplexity.source: the slice b has no document of two tokens or more$"
+    ):
         scoring.run(Body(llama), digit_tokenizer, [*beside, document("b", "z", "a")], window=16, stride=8)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,11 +23,22 @@ from calibnb.pipeline import params, profiles
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = PIPELINE["stages"]
-NOTEBOOKS = {
-    name: ROOT / found[0]
-    for name, stage in STAGES.items()
-    if (found := re.findall(r"calibnb\.pipeline\.execute\s+(\S+\.ipynb)", stage["cmd"]))
-}
+STUDY = yaml_files.read(ROOT / "params.yaml")
+
+
+def notebooks_of(stage: dict[str, Any]) -> dict[str, Path]:
+    """The notebooks that a stage runs, by the name that it has in its matrix; one of its own is called by nothing."""
+    written = re.search(r"notebooks/(\S+)\.ipynb", stage["cmd"])
+    pattern = written[1] if written else "measure/${item.benchmark}" if "pipeline.measure" in stage["cmd"] else None
+    if pattern is None:
+        return {}
+    for key, names in (("benchmark", list(STUDY["benchmarks"])), ("name", stage.get("matrix", {}).get("name", []))):
+        if f"${{item.{key}}}" in pattern:
+            return {name: ROOT / "notebooks" / f"{pattern.replace(f'${{item.{key}}}', name)}.ipynb" for name in names}
+    return {"": ROOT / "notebooks" / f"{pattern}.ipynb"}
+
+
+NOTEBOOKS = {name: found for name, stage in STAGES.items() if (found := notebooks_of(stage))}
 
 
 # --------------------------------------------------------------------------------- dvc.yaml and notebooks
@@ -34,26 +46,49 @@ NOTEBOOKS = {
 
 def test_every_stage_says_what_it_is_for_and_every_notebook_is_a_stage() -> None:
     assert [name for name, stage in STAGES.items() if not stage["desc"].endswith(".")] == []
-    assert sorted(NOTEBOOKS.values()) == sorted((ROOT / "notebooks").glob("*.ipynb"))
+    ran = [path for found in NOTEBOOKS.values() for path in found.values()]
+    assert sorted(ran) == sorted((ROOT / "notebooks").glob("*/*.ipynb"))
+
+
+def test_the_pipeline_is_short() -> None:
+    assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 300
+    assert "calibnb/" not in (ROOT / "dvc.yaml").read_text(encoding="utf-8")  # dependence on code is derived
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name != "code"])
 def test_a_stage_depends_on_what_it_runs(name: str) -> None:
-    ran = NOTEBOOKS[name].stem if name in NOTEBOOKS else name
-    assert [dep for dep in STAGES[name]["deps"] if dep.startswith((".code/", "calibnb/"))] == [f".code/{ran}.json"]
+    if name in NOTEBOOKS:
+        first = next(iter(NOTEBOOKS[name]))
+        path = NOTEBOOKS[name][first].relative_to(ROOT / "notebooks").with_suffix("")
+    else:
+        first, path = "", Path(name)
+    deps = [dep.replace("${item.benchmark}", first).replace("${item.name}", first) for dep in STAGES[name]["deps"]]
+    code = [dep for dep in deps if dep.startswith(".code/") and not dep.startswith(".code/sources/")]
+    assert code == [f".code/{path}.json"]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_stage_names_the_parameters_that_its_notebook_reads(name: str) -> None:
-    declared = {key.split(".")[0] for key in STAGES[name].get("params", [])}
-    assert declared == parameters(code_of(NOTEBOOKS[name]))
+    read = set()
+    for item, notebook in NOTEBOOKS[name].items():
+        declared = {key.replace("${item.benchmark}", item) for key in STAGES[name].get("params", [])}
+        declared = {re.sub(r"^finetune\..*", "finetune", key) for key in declared}
+        own = parameters(code_of(notebook))
+        read |= own
+        assert own == declared if name != "page" else own <= declared
+    if name == "page":
+        assert read == declared
 
 
 def test_parameters_of_code() -> None:
-    code = "study = parameters.load(p, data=D, finetune=F)\nx = study.data.a\nother.seeds\nstudy.finetune[m]"
-    assert parameters(code) == {"data", "finetune"}
+    code = "study = parameters.load(p, data=D, finetune=F, benchmarks={'a': A})\nx = study.data.a\nstudy.finetune[m]"
+    code += "\nstudy.benchmarks.a\nother.seeds"
+    assert parameters(code) == {"data", "finetune", "benchmarks.a"}
+    assert parameters(code.replace("study.finetune[m]", "f(study)")) == {"data", "finetune", "benchmarks.a"}
     with pytest.raises(AssertionError, match="loaded"):
         parameters(code.replace(", finetune=F", ""))
+    with pytest.raises(AssertionError, match="loaded"):
+        parameters(code.replace("study.finetune[m]", ""))
 
 
 # ------------------------------------------------------------------------------- a clean clone, tiny model
@@ -84,25 +119,47 @@ class Clone:
         return set(re.findall(r"^Running stage '(.*)':$", self.ok(*command), re.MULTILINE))
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """What `git clone` would give of the files as they are now, run once."""
-    folder = tmp_path_factory.mktemp("clone")
+def cloned(folder: Path, profile: dict[str, Any]) -> Clone:
+    """What `git clone` would give of the files as they are now, with a tiny model and the profile laid over."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in names:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    merged = params.merge(yaml_files.read(ROOT / "params.yaml"), yaml_files.read(ROOT / "profiles/test.yaml"))
+    merged = params.merge(params.merge(STUDY, yaml_files.read(ROOT / "profiles/test.yaml")), profile)
     (folder / "params.yaml").write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
     tokenizer = digit_chat_tokenizer()
     tiny_model("llama", len(tokenizer)).save_pretrained(folder / "tiny")
     tokenizer.save_pretrained(folder / "tiny")
-
     clone = Clone(folder)
     clone.ok("git", "init", "--quiet")
     clone.commit()
+    return clone
+
+
+def test_one_benchmark_from_end_to_end(tmp_path: Path) -> None:
+    """Weights, training, measuring and a chapter, on a model so small that it takes a minute."""
+    few = {"variants": ["base", "hard"]}
+    profile: dict[str, Any] = {"methods": ["hard"], **few, "benchmarks": dict.fromkeys(STUDY["benchmarks"], few)}
+    clone = cloned(tmp_path, profile)
+    clone.ok(sys.executable, "-m", "calibnb.pipeline", "--jobs", "2", "chapter@perplexity")
+    for variant in few["variants"]:
+        assert (tmp_path / f"results/perplexity/tiny/{variant}/documents.parquet").is_file()
+    found = json.loads((tmp_path / "results/findings/perplexity.json").read_text())
+    assert [row["id"] for row in found] == [
+        "perplexity.base.bits_per_byte",
+        "perplexity.hard.bits_per_byte",
+        "perplexity.hard.vs_base",
+    ]
+    assert "<table" in (tmp_path / "book/executed/perplexity.ipynb").read_text()
+    assert not (tmp_path / "results/openended/tiny").exists()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone whose whole pipeline has run once."""
+    clone = cloned(tmp_path_factory.mktemp("clone"), {})
     clone.ok(sys.executable, "-m", "calibnb.pipeline", "--jobs", "2")
     clone.commit()
     return clone
@@ -110,18 +167,21 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 def expected_stages() -> set[str]:
     """Every stage of the test profile."""
-    study = params.merge(yaml_files.read(ROOT / "params.yaml"), yaml_files.read(ROOT / "profiles/test.yaml"))
-    runs = {f"{m}-{seed}" for m in study["methods"] for seed in study["seeds"]}
-    once = {name: [""] for name in ("weights", "temperature", "ordinary")}
-    loaded = params.parse(study)
-    matrix = once | {"finetune": runs} | {name: measured(loaded) for name, (_, measured) in building.BENCHMARKS.items()}
+    study = params.merge(STUDY, yaml_files.read(ROOT / "profiles/test.yaml"))
+    tiny = "./tiny"
+    matrix = {
+        **{name: [tiny] for name in ("weights", "temperature", "ordinary")},
+        "finetune": [f"{tiny}-{method}-{seed}" for method in study["methods"] for seed in study["seeds"]],
+        "measure": [f"{name}-{tiny}-{variant}" for name in study["benchmarks"] for variant in study["variants"]],
+        "chapter": list(study["benchmarks"]),
+        "page": STAGES["page"]["matrix"]["name"],
+    }
     return {
-        f"{name}@./tiny-{item}".rstrip("-") if name in matrix else name
-        for name in STAGES
-        for item in matrix.get(name, [""])
+        f"{name}@{item}" if item else name for name in STAGES for item in matrix.get(name, [""])
     }
 
 
+@pytest.mark.slow
 def test_everything_ran_and_nothing_runs_twice(clone: Clone) -> None:
     lock = yaml.safe_load((clone.folder / "dvc.lock").read_text())
     assert expected_stages() <= set(lock["stages"])
@@ -132,9 +192,10 @@ def test_everything_ran_and_nothing_runs_twice(clone: Clone) -> None:
     assert "results/findings.json" in tracked
     assert "results/structured/tiny/base.json" in tracked
     assert not [name for name in tracked if name.startswith(("models/", "variants/", "book/_build/"))]
-    assert not [name for name in tracked if name.endswith(".parquet")]
+    assert not [name for name in tracked if name.endswith(".parquet") and not name.startswith("runs/")]
 
 
+@pytest.mark.slow
 def test_the_book_reads_without_a_network(clone: Clone) -> None:
     html = clone.folder / "book" / "_build" / "html"
     assert (html / "index.html").is_file()
@@ -145,6 +206,7 @@ def test_the_book_reads_without_a_network(clone: Clone) -> None:
     assert pictures > len(list((clone.folder / "book" / "executed").glob("*.ipynb")))
 
 
+@pytest.mark.slow
 def test_findings_are_whole(clone: Clone) -> None:
     findings = json.loads((clone.folder / "results/findings.json").read_text())
     keys = {"id", "question", "claim", "value", "low", "high", "unit", "source", "verdict"}
@@ -165,31 +227,34 @@ def test_findings_are_whole(clone: Clone) -> None:
     assert {"baselines.structured.ssot.valid_mass", "baselines.positions.verbalised.parsed"} <= set(ids)
 
 
+@pytest.mark.slow
 def test_dvc_shows_the_results(clone: Clone) -> None:
     shown = json.loads(clone.ok("dvc", "metrics", "show", "--json"))
     paths = {path for revision in shown.values() for path in revision["data"]}
     assert "results/structured/tiny/soft.json" in paths
     assert "results/finetune/tiny/soft/seed-11.json" in paths
-    assert "structured@./tiny-base" in clone.ok("dvc", "dag")
+    assert "measure@structured-./tiny-base" in clone.ok("dvc", "dag")
     clone.ok("dvc", "plots", "show", "--out", str(clone.folder.parent / "plots"))
 
 
+@pytest.mark.slow
 def test_equal_results_are_equal_bytes(clone: Clone) -> None:
     before = (clone.folder / "dvc.lock").read_bytes()
-    stages = ["finetune@./tiny-soft-11", "structured@./tiny-soft", "structured_comparison"]
+    stages = ["items", "finetune@./tiny-soft-11", "measure@structured-./tiny-soft", "chapter@structured"]
     for stage in stages:
         assert clone.ran("dvc", "repro", "--force", "--single-item", stage) == {stage}
     assert (clone.folder / "dvc.lock").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_parameter_of_one_method_runs_what_depends_on_it(clone: Clone) -> None:
     ran = clone.ran("dvc", "exp", "run", "-S", "finetune.soft.learning_rate=0.003")
-    assert {"finetune@./tiny-soft-11", "structured@./tiny-soft", "findings", "book"} <= ran
-    others = {name for name in expected_stages() if "@" in name and "soft" not in name}
-    assert ran & (others | {"data", "method", "learning_curves"}) == set()
+    assert {"finetune@./tiny-soft-11", "measure@structured-./tiny-soft", "findings", "book"} <= ran
+    others = {n for n in expected_stages() if n.startswith(("finetune", "measure", "weights", "page", "items"))}
+    assert ran & {name for name in others if "soft" not in name} == set()
     changed = json.loads(clone.ok("dvc", "metrics", "diff", "--json"))
     assert "results/structured/tiny/soft.json" in changed
-    measured = {f"results/{benchmark}/tiny/soft.json" for benchmark in building.BENCHMARKS}
+    measured = {f"results/{benchmark}/tiny/soft.json" for benchmark in STUDY["benchmarks"]}
     measured |= {"results/finetune/tiny/soft/seed-11.json"}
     assert set(changed) <= measured
 
@@ -218,13 +283,14 @@ def stale(clone: Clone) -> set[str]:
     return set(json.loads(clone.ok("dvc", "status", "--json"))) - {"code"}
 
 
+@pytest.mark.slow
 def test_comments_docstrings_tests_and_prose_run_the_book_alone(
     clone: Clone, altered: Callable[[str, str, str], None]
 ) -> None:
     assert stale(clone) == set()
     altered("calibnb/trees/trie.py", "import annotations\n", "import annotations\n\n# A comment.\n")
     altered("calibnb/benchmarks/structured/measures.py", '"""', '"""Said otherwise. ')
-    altered("notebooks/structured.ipynb", "# Structured sampling of one variant", "# One variant")
+    altered("notebooks/measure/structured.ipynb", "# Structured sampling of one variant", "# One variant")
     altered("tests/conftest.py", '"""', '"""Said otherwise. ')
     altered("README.md", "# calibnb", "# calibnb, a study")
     assert stale(clone) == set()
@@ -232,25 +298,62 @@ def test_comments_docstrings_tests_and_prose_run_the_book_alone(
     assert stale(clone) == {"book"}
 
 
+@pytest.mark.slow
 def test_a_picture_runs_its_chapter(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
-    altered("notebooks/openended_comparison.ipynb", "Four panels", "Panels")
-    assert stale(clone) == {"openended_comparison"}
+    altered("notebooks/chapters/openended.ipynb", "Four panels", "Panels")
+    assert stale(clone) == {"chapter@openended"}
+    altered("notebooks/chapters/openended.ipynb", "found.table()", "found.table(digits=4)")
+    assert stale(clone) == {"chapter@openended"}
+    # What it claims stays as it was, so that no other page has to be shown again.
+    ran = clone.ran("dvc", "repro")
+    assert ran == {"code", "chapter@openended", "book"}
 
 
+@pytest.mark.slow
 def test_code_runs_what_imports_it(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
     altered("calibnb/benchmarks/perplexity/scoring.py", "batch_tokens: int = 4096", "batch_tokens: int = 2048")
-    measured = {f"perplexity@./tiny-{variant}" for variant in params.load(clone.folder / "params.yaml").retention}
-    assert stale(clone) == measured
+    study = params.load(clone.folder / "params.yaml")
+    assert stale(clone) == {f"measure@perplexity-./tiny-{variant}" for variant in study.variants}
 
 
+@pytest.mark.slow
 def test_a_key_of_one_benchmark_runs_that_benchmark(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
     study = params.load(clone.folder / "params.yaml")
-    altered("params.yaml", f"draws: {study.openended.draws}\n  max_new_tokens: {study.openended.max_new_tokens}",
-            f"draws: 2\n  max_new_tokens: {study.openended.max_new_tokens}")  # fmt: skip
-    # The check reads the whole file; what it leaves stays as it is.
-    assert stale(clone) == {"check"} | {f"openended@./tiny-{variant}" for variant in study.variants}
+    draws = study.benchmarks.openended.draws
+    altered("params.yaml", f"    draws: {draws}\n    max_new_tokens", "    draws: 2\n    max_new_tokens")
+    # The check and what is asked are of the whole file; what they leave stays as it is.
+    measured = {f"measure@openended-./tiny-{variant}" for variant in study.variants}
+    assert stale(clone) == {"check", "items", "chapter@openended", "findings", "book"} | measured
+    clone.ok("dvc", "repro", "check", "items")
+    assert stale(clone) == {"chapter@openended", "findings", "book"} | measured
 
 
+@pytest.mark.slow
+def test_a_held_out_grid_trains_nothing(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
+    study = params.load(clone.folder / "params.yaml")
+    grid = "held_out:\n      lambda:\n        log:\n        - "
+    altered("params.yaml", f"{grid}1.0", f"{grid}1.5")
+    assert stale(clone) == {"check", "items"}
+    clone.ok("dvc", "repro", "check", "items")
+    measured = {f"measure@{name}-./tiny-{v}" for name in ("structured", "baselines") for v in study.variants}
+    pages = {f"page@{name}" for name in STAGES["page"]["matrix"]["name"]}
+    assert {f"measure@structured-./tiny-{variant}" for variant in study.variants} <= stale(clone)
+    assert stale(clone) <= measured | pages | {"beside", "chapter@structured", "chapter@baselines"}
+
+
+@pytest.mark.slow
+def test_a_named_model_more_runs_nothing(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
+    entry = '    "smollm2-360m": Source(name="smollm2-360m", kind="package"),\n'
+    altered("calibnb/models/sources.py", '    "smollm2-135m": Source(', f'{entry}    "smollm2-135m": Source(')
+    assert stale(clone) == set()
+    altered("params.yaml", "- ./tiny\n", "- ./tiny\n- smollm2-360m\n")
+    assert {name for name in stale(clone) if name.startswith(("weights", "finetune", "measure"))} >= {
+        "weights@smollm2-360m"
+    }
+    assert [name for name in stale(clone) if "./tiny" in name] == []
+
+
+@pytest.mark.slow
 def test_a_wrong_parameter_is_one_line_and_nothing_is_lost(clone: Clone) -> None:
     path = clone.folder / "params.yaml"
     right = path.read_text()
@@ -267,6 +370,7 @@ def test_a_wrong_parameter_is_one_line_and_nothing_is_lost(clone: Clone) -> None
     assert sorted((clone.folder / "variants").rglob("*")) == made
 
 
+@pytest.mark.slow
 def test_a_wrong_pipeline_is_one_line(clone: Clone) -> None:
     path = clone.folder / "dvc.yaml"
     right = path.read_text()
@@ -279,6 +383,7 @@ def test_a_wrong_pipeline_is_one_line(clone: Clone) -> None:
     assert re.fullmatch(r"dvc: .*'dvc\.yaml': Could not find 'modles'\n", run.stderr)
 
 
+@pytest.mark.slow
 def test_a_profile_runs_in_a_folder_of_its_own(clone: Clone, tmp_path: Path) -> None:
     profile = tmp_path / "profile.yaml"
     profile.write_text("finetune: {soft: {learning_rate: 0.003}}\n")

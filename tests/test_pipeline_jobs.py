@@ -140,7 +140,14 @@ def test_a_number_of_jobs_is_at_least_one(capsys: pytest.CaptureFixture[str]) ->
 def stages(folder: Path, source: str, environment: dict[str, str], several: int) -> subprocess.Popen[str]:
     """A runner in a group of its own, of two stages at once that run a notebook of one cell.
 
-    several: stages from which on one process imports for all.
+    Parameters
+    ----------
+    folder, source : Path, str
+        Where it runs, and the code of the notebook's cell.
+    environment : dict[str, str]
+        Added to this process's own.
+    several : int
+        Stages from which on one process imports for all.
     """
     subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
     save(folder, source)

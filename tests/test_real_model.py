@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from calibnb.laws import specs
+from calibnb.laws.settings import TrainingSettings
 from calibnb.models import chatformat, fetching, loading
 from calibnb.pipeline import params
 from calibnb.training import adapters, curriculum, objective, packing
@@ -67,9 +67,8 @@ def test_one_training_step_lowers_the_loss(weights: Path) -> None:
     method = study.finetune["soft"]
     model, tokenizer = loading.load(weights, dtype=torch.float32)
     chat = chatformat.chat_format(tokenizer)
-    settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
-    train = [s for s in settings if s.split == "train"]
-    order = curriculum.prompts_of_run(train, [], study.families, method, study.data.significant_digits, seed=1)
+    settings = TrainingSettings.of(study.families, study.data.validation_share, study.data.significant_digits)
+    order = curriculum.prompts_of_run(settings, method, seed=1)
     examples = list(islice(curriculum.make_examples(order, method, study.prompt, chat, 1, method.estimator), 4))
     loss = objective.TrieLoss(adapters.with_adapter(model, method))
     batch = packing.batch(examples, torch.device("cpu"))

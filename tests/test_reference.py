@@ -11,6 +11,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from calibnb import yaml_files
+from calibnb.benchmarks import registry
 from calibnb.pipeline import params, reference
 from calibnb.training import checkpoints
 
@@ -20,7 +21,10 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def study() -> params.Params:
     merged = params.merge(yaml_files.read(ROOT / "params.yaml"), yaml_files.read(ROOT / "profiles" / "test.yaml"))
-    change = {"methods": ["hard"], "variants": ["base", "hard"], "retention": ["base"], "numbers": ["base", "hard"]}
+    change = {"methods": ["hard"], "variants": ["base", "hard"]}
+    change["benchmarks"] = {
+        name: {"variants": "all" if name == "structured" else ["base"]} for name in registry.blocks()
+    }
     changed = params.merge(merged, {"models": ["./tiny"]} | change)
     return params.parse(changed, "test")
 

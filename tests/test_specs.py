@@ -155,7 +155,7 @@ def test_continuous_parameters_stay_inside_the_train_ranges(study):
         low = {n: min(dict(s.parameters)[n] for s in corners) for n, _ in corners[0].parameters}
         high = {n: max(dict(s.parameters)[n] for s in corners) for n, _ in corners[0].parameters}
         for _ in range(50):
-            spec = specs.continuous(study.families, family, rng, 4)
+            spec = specs.continuous(family, family_grid.train, rng, 4)
             assert (spec.family, spec.split, spec.selected) == (family, "train", False)
             for (name, value), parameter in zip(spec.parameters, FAMILIES[family].parameters, strict=True):
                 # The draw of a log axis may round across its end by one unit in the fourth digit.
@@ -169,24 +169,27 @@ def test_continuous_parameters_follow_their_axes():
         "f_distribution": grid(train={"d1": [3, 5], "d2": [2.5, 7.5]}),
     }
     rng = np.random.default_rng(1)
-    draws = [dict(specs.continuous(families, "gaussian", rng, 4).parameters) for _ in range(2000)]
+    draws = [dict(specs.continuous("gaussian", families["gaussian"].train, rng, 4).parameters) for _ in range(2000)]
     mu = [d["mu"] for d in draws]
     sigma = [math.log(d["sigma"]) for d in draws]
     assert stats.kstest(mu, stats.uniform(-2, 4).cdf).pvalue > 1e-3
     assert stats.kstest(sigma, stats.uniform(math.log(0.1), math.log(100)).cdf).pvalue > 1e-3
-    draws = [dict(specs.continuous(families, "f_distribution", rng, 4).parameters) for _ in range(300)]
+    draws = [
+        dict(specs.continuous("f_distribution", families["f_distribution"].train, rng, 4).parameters)
+        for _ in range(300)
+    ]
     assert {d["d1"] for d in draws} == {3, 4, 5}
     assert len({d["d2"] for d in draws}) > 250
 
 
 def test_continuous_parameters_avoid_what_they_are_told():
-    families = {"binomial": grid(train={"n": [1, 3], "p": [0.5]})}
+    axes = grid(train={"n": [1, 3], "p": [0.5]}).train
     only = (("n", 2.0), ("p", 0.5))
     avoid = {(("n", 1.0), ("p", 0.5)), (("n", 3.0), ("p", 0.5))}
     rng = np.random.default_rng(2)
-    assert {specs.continuous(families, "binomial", rng, 4, avoid).parameters for _ in range(20)} == {only}
+    assert {specs.continuous("binomial", axes, rng, 4, avoid).parameters for _ in range(20)} == {only}
     with pytest.raises(UserError, match=r"families\.binomial\.train: must leave settings"):
-        specs.continuous(families, "binomial", rng, 4, avoid | {only})
+        specs.continuous("binomial", axes, rng, 4, avoid | {only})
 
 
 def test_choose(settings):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibnb.errors import UserError
-from calibnb.models import cards, chatformat, loading, naming
+from calibnb.models import cards, chatformat, loading, places
 from calibnb.models.chatformat import ChatFormat
 from calibnb.models.params import ComputeParams
 from calibnb.training.params import UNTRAINED
@@ -23,10 +23,14 @@ AS_IT_COMES = -1  # stands for the training seed where nothing was trained
 class Variant:
     """A variant of a model, loaded.
 
-    Attributes:
-        seed: the training seed, or `AS_IT_COMES`.
-        body, chat: for exact measures.
-        ask: for sampled ones; its answers are kept on disk until the stage is `done`.
+    Attributes
+    ----------
+    seed : int
+        The training seed, or `AS_IT_COMES`.
+    body, chat : Body, ChatFormat
+        For exact measures.
+    ask : Sampler
+        For sampled ones; its answers are kept on disk until the stage is `done`.
     """
 
     model: str
@@ -43,7 +47,7 @@ class Variant:
 
 
 def _scratch(model: str, benchmark: str) -> Path:
-    return Path(".scratch") / benchmark / naming.slug(model)
+    return Path(".scratch") / benchmark / places.place(model)
 
 
 def load(
@@ -53,12 +57,22 @@ def load(
 
     Reads ``models/<model>/weights`` and ``variants/<model>/<variant>``, which the pipeline's first stages make.
 
-    Args:
-        seeds: those of the study; adapters of others, left from an earlier one, are passed over.
-        benchmark: names the file of unfinished answers below ``.scratch``.
-        batch: answers written at once.
+    Parameters
+    ----------
+    model : str
+        Its name in params.yaml.
+    variant : str
+        Its name.
+    seeds : Sequence[int]
+        Those of the study; adapters of others, left from an earlier one, are passed over.
+    compute : ComputeParams
+        How the model is loaded.
+    benchmark : str
+        Names the file of unfinished answers below ``.scratch``.
+    batch : int
+        Answers written at once.
     """
-    slug = naming.slug(model)
+    slug = places.place(model)
     weights, folder = Path("models") / slug / "weights", Path("variants") / slug / variant
     device = loading.pick_device(compute.device)
     dtype = loading.pick_dtype(compute.dtype, device)

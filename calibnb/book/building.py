@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,25 +25,14 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from bs4 import BeautifulSoup
 
+from calibnb.benchmarks import registry
 from calibnb.errors import UserError, room
-from calibnb.models.naming import slug
+from calibnb.models.places import place
 from calibnb.pipeline import params
 from calibnb.pipeline.params import Params
 
 # The page in the committed _toc.yml below which the executed notebooks are listed.
 APPENDIX = "pages/executed"
-
-# The benchmarks, each a stage with a notebook a variant: title, and the list of params.yaml that names the variants.
-BENCHMARKS: dict[str, tuple[str, Callable[[Params], tuple[str, ...]]]] = {
-    "structured": ("Structured sampling", lambda study: study.numbers),
-    "openended": ("Open-ended generation", lambda study: study.variants),
-    "positions": ("Answer positions", lambda study: study.variants),
-    "novelty": ("NoveltyBench", lambda study: study.variants),
-    "language": ("Randomness in ordinary language", lambda study: study.variants),
-    "baselines": ("Inference-time baselines", lambda study: study.variants),
-    "capability": ("Capability", lambda study: study.retention),
-    "perplexity": ("Language modelling", lambda study: study.retention),
-}
 
 # What a browser loads by itself when it opens a page: attribute by tag.
 LOADED = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src"}
@@ -64,7 +53,7 @@ def appendix(study: Params) -> list[dict[str, str]]:
     Each has `file`, its path below book/executed without the suffix, and `title`.
     """
     pages = [
-        (f"{stage}/{slug(model)}", f"{title} {model}")
+        (f"{stage}/{place(model)}", f"{title} {model}")
         for stage, title in {
             "weights": "Weights of",
             "temperature": "A temperature for",
@@ -73,16 +62,16 @@ def appendix(study: Params) -> list[dict[str, str]]:
         for model in study.models
     ]
     pages += [
-        (f"finetune/{slug(model)}/{method}/seed-{seed}", f"Fine-tuning {model}: {method}, seed {seed}")
+        (f"finetune/{place(model)}/{method}/seed-{seed}", f"Fine-tuning {model}: {method}, seed {seed}")
         for model in study.models
         for method in study.methods
         for seed in study.seeds
     ]
     pages += [
-        (f"{benchmark}/{slug(model)}/{variant}", f"{title} of {model}: {variant}")
-        for benchmark, (title, measured) in BENCHMARKS.items()
+        (f"measure/{name}/{place(model)}/{variant}", f"{benchmark.title} of {model}: {variant}")
+        for name, benchmark in registry.benchmarks().items()
         for model in study.models
-        for variant in measured(study)
+        for variant in study.measured(name)
     ]
     return [{"file": file, "title": title} for file, title in pages]
 
@@ -92,7 +81,8 @@ def contents(committed: dict[str, Any], entries: list[dict[str, str]]) -> dict[s
     parts = []
     for part in committed["parts"]:
         chapters = [
-            {**chapter, "sections": entries} if chapter["file"] == APPENDIX else chapter for chapter in part["chapters"]
+            {**chapter, "sections": entries} if chapter["file"] == APPENDIX and entries else chapter
+            for chapter in part["chapters"]
         ]
         parts.append({**part, "chapters": chapters})
     return {**committed, "parts": parts}
@@ -111,13 +101,16 @@ def files(toc: Any) -> Iterator[str]:
             yield from files(value)
 
 
-def assemble(book: Path, executed: Path, study: Params, out: Path) -> None:
-    """Lay out in `out` all that Jupyter Book reads.
+def assemble(book: Path, executed: Path, entries: list[dict[str, str]], out: Path) -> None:
+    """Lay out in `out` all that Jupyter Book reads, `entries` being the executed notebooks of the appendix.
 
-    Raises `UserError` for a page of the table of contents that is neither committed nor executed.
+    Raises
+    ------
+    UserError
+        For a page of the table of contents that is neither committed nor executed.
     """
     shutil.copytree(book, out, ignore=shutil.ignore_patterns("_build", "executed", ".*"))
-    toc = contents(yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8")), appendix(study))
+    toc = contents(yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8")), entries)
     for page in files(toc):
         notebook = executed / f"{page}.ipynb"
         if notebook.is_file():
@@ -132,7 +125,10 @@ def assemble(book: Path, executed: Path, study: Params, out: Path) -> None:
 def build(source: Path, out: Path) -> None:
     """Run Jupyter Book on `source` and put the pages in `out`, which must not exist.
 
-    Raises `UserError` if it warns about anything; what it said is on stderr by then.
+    Raises
+    ------
+    UserError
+        If it warns about anything; what it said is on stderr by then.
     """
     with tempfile.TemporaryDirectory(prefix="calibnb-book-") as folder:
         command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
@@ -185,7 +181,16 @@ def problems(html: Path) -> Iterator[str]:
 def dead(html: Path, page: Path, address: str, anchors: dict[Path, set[str]]) -> str | None:
     """Why an address on a page leads nowhere; None where it leads to a file in `html` or to another host.
 
-    page: from `html` on, as in `anchors`, which holds the names of places on each page.
+    Parameters
+    ----------
+    html : Path
+        Folder of the pages.
+    page : Path
+        From `html` on, as in `anchors`.
+    address : str
+        What the page links to.
+    anchors : dict[Path, set[str]]
+        Names of the places on each page.
     """
     try:
         parts = urlsplit(address.strip())
@@ -211,27 +216,37 @@ def dead(html: Path, page: Path, address: str, anchors: dict[Path, set[str]]) ->
     return "where there is no such place on the page"
 
 
-def main() -> int:
-    """The command line; returns the exit status."""
-    book = Path("book")
-    made = book / "_build"
+def publish(book: Path, executed: Path, entries: list[dict[str, str]], made: Path) -> Path:
+    """Build the pages in ``made/html``, which is replaced only when all is well.
+
+    Raises
+    ------
+    UserError
+        If Jupyter Book warns, or :func:`problems` finds something; the lines are on stderr by then.
+    """
     source, fresh, html = made / "source", made / "new", made / "html"
-    try:
-        study = params.load()
-        for path in (source, fresh):
-            shutil.rmtree(path, ignore_errors=True)
-        with room(source):
-            assemble(book, book / "executed", study, source)
-            build(source, fresh)
-        found = list(problems(fresh))
-        if found:
-            print(*found, sep="\n", file=sys.stderr)
-            raise UserError(f"{fresh}: {len(found)} problems with the pages, listed above")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
+    for path in (source, fresh):
+        shutil.rmtree(path, ignore_errors=True)
+    with room(source):
+        assemble(book, executed, entries, source)
+        build(source, fresh)
+    found = list(problems(fresh))
+    if found:
+        print(*found, sep="\n", file=sys.stderr)
+        raise UserError(f"{fresh}: {len(found)} problems with the pages, listed above")
     shutil.rmtree(html, ignore_errors=True)
     fresh.rename(html)
     shutil.rmtree(source)
+    return html
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    book = Path("book")
+    try:
+        html = publish(book, book / "executed", appendix(params.load()), book / "_build")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
     print(f"{html / 'index.html'}")
     return 0

@@ -8,21 +8,24 @@ by shape and line style as well as by colour.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from IPython.core.getipython import get_ipython
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from calibnb.laws.distances import Floats
+
+Frame = pd.DataFrame
 
 # Okabe and Ito's palette: told apart under the common kinds of colour blindness.
 _COLOURS = {
@@ -123,11 +126,19 @@ def look(variant: str, variants: Sequence[str] = ()) -> Look:
     return Look(SPARE[place], "P*Xp<"[place], "-")
 
 
+# Parts of a larger figure that are drawn instead of figures of their own, the innermost last: see `each`.
+_PARTS: list[SubFigure] = []
+
+
 def panel_grid(count: int, columns: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
     """A figure with ``count`` axes of ``width`` x ``height`` inches, at most ``columns`` in a row."""
     columns = min(columns, count)
     rows = ceil(count / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **shared)
+    if _PARTS:
+        figure: Any = _PARTS[-1]
+        axes = figure.subplots(rows, columns, squeeze=False, **shared)
+    else:
+        figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **shared)
     flat = list(axes.flat)
     for axis in flat[count:]:
         axis.set_visible(False)
@@ -135,8 +146,39 @@ def panel_grid(count: int, columns: int, width: float, height: float, **shared: 
 
 
 def finished(figure: Figure) -> Figure:
-    plt.close(figure)  # the notebook shows what a cell returns; pyplot would show it a second time
+    if not _PARTS:
+        plt.close(figure)  # the notebook shows what a cell returns; pyplot would show it a second time
     return figure
+
+
+def each(draw: Callable[[Frame], Figure], frame: Frame, by: str = "model") -> Figure:
+    """The same picture for every value of a column, one above the other; where there is one, the picture alone.
+
+    Parameters
+    ----------
+    draw : Callable[[Frame], Figure]
+        Makes a figure of a part of the frame with the functions of `book.figures`.
+    frame : Frame
+        Has the column `by`, whose values stand above the parts.
+    by : str
+        The column.
+    """
+    values = list(frame[by].unique())
+    parts = [frame[frame[by] == value] for value in values]
+    if len(parts) == 1:
+        return draw(parts[0])
+    sizes = [draw(part).get_size_inches() for part in parts]
+    heights = [height + 0.4 for _, height in sizes]
+    whole = plt.figure(figsize=(max(width for width, _ in sizes), sum(heights)), layout="constrained")
+    places: Any = whole.subfigures(len(parts), 1, height_ratios=heights)
+    for place, part, value in zip(places, parts, values, strict=True):
+        _PARTS.append(place)
+        try:
+            draw(part)
+        finally:
+            _PARTS.pop()
+        place.suptitle(str(value), x=0.01, ha="left", weight="bold")
+    return finished(whole)
 
 
 def plain_log(side: XAxis | YAxis) -> None:

@@ -32,7 +32,14 @@ def _verbatim(text: object) -> str:
 def table(frame: pd.DataFrame, digits: int = 3, *, verbatim: Sequence[str] = ()) -> HTML:
     """A frame as a plain table without its index: the same bytes at every run.
 
-    verbatim: columns of what a model wrote, shown as it stands, line breaks included.
+    Parameters
+    ----------
+    frame : DataFrame
+        What is shown.
+    digits : int
+        Decimal places of numbers.
+    verbatim : Sequence[str]
+        Columns of what a model wrote, shown as it stands, line breaks included.
     """
     shown = frame.rename_axis(columns=None).rename(columns=lambda name: escape(str(name)))
     for name in shown.columns:

@@ -31,11 +31,18 @@ def _band(distances: Floats, scale: float) -> SamplingBand:
 def perfect_sampler_floor(law: Law, low: float, high: float, n: int, repeats: int, seed: int) -> SamplingBand:
     """nW1 that ``n`` draws from the law itself get: a sampled nW1 cannot be expected below its mean.
 
-    Args:
-        law: frozen scipy law, continuous or discrete.
-        low, high: its 0.001 and 0.999 quantiles.
-        n: draws in one sample.
-        repeats: samples; at least 2.
+    Parameters
+    ----------
+    law : Law
+        Frozen scipy law, continuous or discrete.
+    low, high : float
+        Its 0.001 and 0.999 quantiles.
+    n : int
+        Draws in one sample.
+    repeats : int
+        Samples; at least 2.
+    seed : int
+        Seed of the samples.
     """
     if is_discrete(law):  # `rvs` refuses some laws with parameters such as n = 25.0, so draw from the masses
         own = integers(law)
@@ -61,9 +68,20 @@ def sampling_band(
     W1 of a sample is biased upwards, so an exact nW1 and a sampled one are not comparable as they stand. What
     can be compared is the sampled value with the band that the exact law implies at the same number of draws.
 
-    Args:
-        values, masses: ``[m]`` the answer law; masses are normalised.
-        n: answers that were numbers in one sample.
+    Parameters
+    ----------
+    values, masses : [m] array-like
+        The answer law; masses are normalised.
+    law : Law
+        Frozen scipy law of the target.
+    low, high : float
+        Its 0.001 and 0.999 quantiles.
+    n : int
+        Answers that were numbers in one sample.
+    repeats : int
+        Samples; at least 2.
+    seed : int
+        Seed of the samples.
     """
     x, w = np.asarray(values, np.float64), np.asarray(masses, np.float64)
     counts = np.random.default_rng(seed).multinomial(n, w / w.sum(), size=repeats)

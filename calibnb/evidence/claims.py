@@ -6,15 +6,15 @@ words, and by which rule it is judged. :func:`evaluate` computes a statistic onc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import pandas as pd
 
 from calibnb.evidence import comparisons, intervals, results, verdicts
-from calibnb.models import naming
+from calibnb.evidence.runs import Run
+from calibnb.models.places import place
 
 Finding = dict[str, str | float | None]
 
@@ -25,49 +25,29 @@ CONTROLS = {"format": "the format control", "base": "the model as it comes"}
 SEED = 0  # of every bootstrap: equal results are equal bytes
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a study has measured.
-
-    Attributes:
-        root: folder of the results.
-        models: names; findings of the first have the plain ids, those of another end in ``@`` and its slug.
-        seeds: of training; measurements of others are left out.
-        lists: variants, by the name of their list in the parameters.
-        own: methods that learn to answer with their prompt's own law: all but controls.
-        mixed: methods with ordinary examples in training.
-        resamples: of every bootstrap.
-    """
-
-    root: Path
-    models: Sequence[str]
-    seeds: Sequence[int]
-    lists: Mapping[str, Sequence[str]]
-    own: Collection[str]
-    mixed: Collection[str]
-    resamples: int
-
-    def folder(self, benchmark: str, model: str) -> Path:
-        """Where a benchmark's results of a model lie."""
-        return self.root / benchmark / naming.slug(model)
-
-
 class Reader(Protocol):
     """Reads a table of some variants of a model; it raises FileNotFoundError where a file is missing."""
 
-    def __call__(self, measured: Measured, model: str, variants: Sequence[str]) -> pd.DataFrame: ...
+    def __call__(self, run: Run, model: str, variants: Sequence[str]) -> pd.DataFrame: ...
 
 
 class Statistic(Protocol):
     """Sums up a variant's table, or compares it with another's.
 
-    Args:
-        own, other: the tables; `other` is None for a value.
-        measures: what rows ask for; more may be returned.
-        by: column whose groups are summed up each on its own; empty for none.
-        resamples: of the bootstrap.
+    Parameters
+    ----------
+    own, other : DataFrame, DataFrame or None
+        The tables; `other` is None for a value.
+    measures : Sequence[str]
+        What rows ask for; more may be returned.
+    by : str
+        Column whose groups are summed up each on its own; empty for none.
+    resamples : int
+        Resamples of the bootstrap.
 
-    Returns:
+    Returns
+    -------
+    DataFrame
         Rows of ``measure, value, low, high``, the column `by`, and what else texts name, in the order of the findings.
     """
 
@@ -95,8 +75,10 @@ def families(
 class Items:
     """Means over items, or means of paired differences.
 
-    Attributes:
-        item: column of what is resampled: a prompt, a question.
+    Attributes
+    ----------
+    item : str
+        Column of what is resampled: a prompt, a question.
     """
 
     item: str
@@ -131,10 +113,14 @@ def _part(frame: pd.DataFrame, by: str, group: object) -> pd.DataFrame:
 class Table:
     """A table of a benchmark.
 
-    Attributes:
-        among: the list of variants that it is measured for.
-        read: see :class:`Reader`.
-        together: it is of all these variants at once: its rows name theirs, and nothing is compared.
+    Attributes
+    ----------
+    among : str
+        The benchmark whose variants it is of, or ``methods``.
+    read : Reader
+        See :class:`Reader`.
+    together : bool
+        It is of all these variants at once: its rows name theirs, and nothing is compared.
     """
 
     among: str
@@ -144,19 +130,20 @@ class Table:
 
 @dataclass(frozen=True)
 class Parquet:
-    """Reads ``<root>/<benchmark>/<slug>/<variant><ending>.parquet``, all training seeds of the study.
+    """Reads ``<root>/<benchmark>/<slug>/<variant>/<table>.parquet``, all training seeds of the study.
 
-    Attributes:
-        prepare: what is done to the table: columns that are derived from others.
+    Attributes
+    ----------
+    prepare : Callable[[DataFrame], DataFrame]
+        What is done to the table: columns that are derived from others.
     """
 
     benchmark: str
-    ending: str = ""
+    table: str
     prepare: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
 
-    def __call__(self, measured: Measured, model: str, variants: Sequence[str]) -> pd.DataFrame:
-        names = [f"{variant}{self.ending}" for variant in variants]
-        return self.prepare(results.measurements(measured.folder(self.benchmark, model), names, measured.seeds))
+    def __call__(self, run: Run, model: str, variants: Sequence[str]) -> pd.DataFrame:
+        return self.prepare(results.measurements(run.folder(self.benchmark, model), variants, self.table, run.seeds))
 
 
 @dataclass(frozen=True)
@@ -166,17 +153,27 @@ class Claim:
     Texts are templates. They may name ``variant``, ``against`` and ``reference`` (what texts call the one that is
     compared with), ``slug`` (of the model), and the columns of the statistic's rows.
 
-    Attributes:
-        table, how, measure: the statistic and which of its measures.
-        groups: column whose groups have a finding each, such as a split; empty for none.
-        of: which variants: ``each``, those that are ``own`` methods or the ``other`` ones, or the names themselves.
-        against: what it is compared with: a variant, ``controls`` (the format control and, for a method with
-            ordinary examples, the model as it comes), or nothing (empty). A variant is not compared with itself.
-        id, question, claim, unit, source: what the finding says; a measurement has no claim.
-        rule: the favourable side and its edge.
-        determined: it rests on nW1 and is not determined where that of one of the two is not.
-        alike: column of the share of bare numbers: two that are not alike in it are not comparable.
-        rare: column of the probability of a valid answer: where that of one is rare, they are not comparable.
+    Attributes
+    ----------
+    table, how, measure : Table, Statistic, str
+        The statistic and which of its measures.
+    groups : str
+        Column whose groups have a finding each, such as a split; empty for none.
+    of : {"each", "own", "other"} or tuple[str, ...]
+        Which variants: ``each``, those that are ``own`` methods or the ``other`` ones, or the names themselves.
+    against : str
+        What it is compared with: a variant, ``controls`` (the format control and, for a method with ordinary examples,
+        the model as it comes), or nothing (empty). A variant is not compared with itself.
+    id, question, claim, unit, source : str
+        What the finding says; a measurement has no claim.
+    rule : verdicts.Rule
+        The favourable side and its edge.
+    determined : bool
+        It rests on nW1 and is not determined where that of one of the two is not.
+    alike : str
+        Column of the share of bare numbers: two that are not alike in it are not comparable.
+    rare : str
+        Column of the probability of a valid answer: where that of one is rare, they are not comparable.
     """
 
     table: Table
@@ -210,9 +207,9 @@ Chapter = tuple[Section, ...]
 class _Evaluation:
     """Tables and statistics of one model, each read and computed once."""
 
-    def __init__(self, rows: Sequence[Claim], measured: Measured, model: str) -> None:
-        self.measured, self.model, self.slug = measured, model, naming.slug(model)
-        self.tail = "" if model == measured.models[0] else f"@{self.slug}"
+    def __init__(self, rows: Sequence[Claim], run: Run, model: str) -> None:
+        self.run, self.model, self.slug = run, model, place(model)
+        self.tail = "" if model == run.models[0] else f"@{self.slug}"
         self.rows = rows
         self.frames: dict[tuple[Table, str], pd.DataFrame] = {}
         self.statistics: dict[tuple[Table, Statistic, str, str, str], pd.DataFrame] = {}
@@ -220,8 +217,8 @@ class _Evaluation:
     def frame(self, table: Table, variant: str) -> pd.DataFrame:
         """The table of a variant, or of all (empty)."""
         if (table, variant) not in self.frames:
-            variants = [variant] if variant else self.measured.lists[table.among]
-            self.frames[table, variant] = table.read(self.measured, self.model, variants)
+            variants = [variant] if variant else self.run.lists[table.among]
+            self.frames[table, variant] = table.read(self.run, self.model, variants)
         return self.frames[table, variant]
 
     def statistic(self, table: Table, how: Statistic, by: str, variant: str, against: str) -> pd.DataFrame:
@@ -237,23 +234,23 @@ class _Evaluation:
                 asked += ["nw1", "nw1_slack"]
             own, other = self.frame(table, variant), self.frame(table, against) if against else None
             measures = list(dict.fromkeys(asked))
-            self.statistics[key] = how(own, other, measures, by=by, resamples=self.measured.resamples)
+            self.statistics[key] = how(own, other, measures, by=by, resamples=self.run.resamples)
         return self.statistics[key]
 
     def variants(self, table: Table) -> Sequence[str]:
         """Whose findings a table has: one empty name for all together."""
-        return [""] if table.together else self.measured.lists[table.among]
+        return [""] if table.together else self.run.lists[table.among]
 
     def references(self, claim: Claim, variant: str) -> list[str]:
         """With which others a claim compares a variant: one empty name for none."""
-        kind = "own" if variant in self.measured.own else "other"
+        kind = "own" if variant in self.run.own else "other"
         if variant not in claim.of if isinstance(claim.of, tuple) else claim.of not in ("each", kind):
             return []
         if not claim.against:
             return [""]
         named: list[str] = [claim.against]
         if claim.against == "controls":
-            named = [name for name in CONTROLS if name != "base" or variant in self.measured.mixed]
+            named = [name for name in CONTROLS if name != "base" or variant in self.run.mixed]
         return [name for name in named if name in self.variants(claim.table) and name != variant]
 
     def section(self, rows: Section) -> Iterator[Finding]:
@@ -306,15 +303,17 @@ class _Evaluation:
         return not unlike and not (claim.rare and verdicts.rare(*pair(claim.rare)))
 
 
-def evaluate(chapters: Sequence[Chapter], measured: Measured) -> list[Finding]:
+def evaluate(chapters: Sequence[Chapter], run: Run) -> list[Finding]:
     """What was found, chapter by chapter, and in each model by model.
 
-    Returns:
+    Returns
+    -------
+    list[Finding]
         Findings of ``id, question, claim, value, low, high, unit, source, verdict``; a number that does not exist is
         None.
     """
     rows = [claim for chapter in chapters for section in chapter for claim in section]
-    models = [_Evaluation(rows, measured, model) for model in measured.models]
+    models = [_Evaluation(rows, run, model) for model in run.models]
     return [
         finding for chapter in chapters for model in models for section in chapter for finding in model.section(section)
     ]

@@ -13,8 +13,12 @@ from calibnb.evidence.intervals import family_median_interval, family_median_rat
 def over_seeds(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     """One row a setting: the mean of each measure over training seeds.
 
-    Args:
-        frame: rows of ``split, family, label``, any number of seeds, and the measures.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``split, family, label``, any number of seeds, and the measures.
+    measures : Sequence[str]
+        Columns to average.
     """
     return frame.groupby(["split", "family", "label"], sort=False, as_index=False)[list(measures)].mean()
 
@@ -22,13 +26,19 @@ def over_seeds(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
 def summarise(frame: pd.DataFrame, measures: Sequence[str], *, resamples: int, seed: int) -> pd.DataFrame:
     """Family medians of a variant with their intervals.
 
-    Args:
-        frame: rows of ``split, family, label``, any number of seeds, and the measures.
-        resamples, seed: of the bootstrap.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``split, family, label``, any number of seeds, and the measures.
+    measures : Sequence[str]
+        Columns to sum up.
+    resamples, seed : int
+        Resamples and seed of the bootstrap.
 
-    Returns:
-        Rows of ``split, measure, value, low, high, families, settings, missing``, splits in the order of
-        ``frame``.
+    Returns
+    -------
+    DataFrame
+        Rows of ``split, measure, value, low, high, families, settings, missing``, splits in the order of ``frame``.
     """
     rows = []
     for split, part in over_seeds(frame, measures).groupby("split", sort=False):
@@ -43,10 +53,16 @@ def summarise(frame: pd.DataFrame, measures: Sequence[str], *, resamples: int, s
 def determined(summary: pd.DataFrame, by: Sequence[str]) -> pd.Series[bool]:
     """Whether nW1 is known, as :func:`verdicts.determined` says of the value and of ``nw1_slack``.
 
-    Args:
-        summary: rows of ``measure, value`` and the columns `by`, ``nw1`` and ``nw1_slack`` among the measures.
+    Parameters
+    ----------
+    summary : DataFrame
+        Rows of ``measure, value`` and the columns `by`, ``nw1`` and ``nw1_slack`` among the measures.
+    by : Sequence[str]
+        Columns that tell summaries apart.
 
-    Returns:
+    Returns
+    -------
+    Series
         A truth value for each of `by`; False where one of the two does not exist.
     """
     found = summary.pivot(index=list(by), columns="measure", values="value")
@@ -57,7 +73,9 @@ def determined(summary: pd.DataFrame, by: Sequence[str]) -> pd.Series[bool]:
 def compare(frame: pd.DataFrame, reference: pd.DataFrame, measure: str, *, resamples: int, seed: int) -> pd.DataFrame:
     """Ratio of family medians of two variants, split by split, settings paired by their label.
 
-    Returns:
+    Returns
+    -------
+    DataFrame
         Rows of ``split, value, low, high``.
     """
     pair = over_seeds(frame, [measure]).merge(

@@ -59,12 +59,18 @@ def family_median(families: Sequence[str], values: npt.ArrayLike) -> float:
 def _resampled_medians(families: npt.NDArray[np.str_], columns: Floats, resamples: int, seed: int) -> Floats:
     """Family medians of every column on the same resamples.
 
-    Args:
-        families: ``[n]`` labels.
-        columns: ``[c, n]`` values without nan.
+    Parameters
+    ----------
+    families : [n] str array
+        Labels.
+    columns : [c, n] float array
+        Values without nan.
+    resamples, seed : int
+        Resamples and seed of the bootstrap.
 
-    Returns:
-        ``[c, resamples]``.
+    Returns
+    -------
+    [c, resamples] float array
     """
     names, group = np.unique(families, return_inverse=True)
     size = np.bincount(group)
@@ -98,13 +104,20 @@ def family_median_interval(
 ) -> Estimate:
     """Family median with its hierarchical bootstrap interval.
 
-    Args:
-        families: ``[n]`` family of each setting.
-        values: ``[n]`` measure of each setting; nan is left out.
-        resamples, seed: of the bootstrap; the same arguments give the same interval.
-        level: coverage aimed at.
+    Parameters
+    ----------
+    families : Sequence[str]
+        ``[n]`` family of each setting.
+    values : [n] array-like
+        Measure of each setting; nan is left out.
+    resamples, seed : int
+        Resamples and seed of the bootstrap; the same arguments give the same interval.
+    level : float
+        Coverage aimed at.
 
-    Returns:
+    Returns
+    -------
+    Estimate
         The estimate; all nan if no value exists.
     """
     x, names = np.asarray(values, np.float64), np.asarray(families)
@@ -143,10 +156,18 @@ def family_median_ratio(
 def mean_interval(values: npt.ArrayLike, *, resamples: int, seed: int, level: float = 0.95) -> Estimate:
     """Mean over items (prompts, questions) with the percentile bootstrap interval over items.
 
-    Args:
-        values: ``[n]``; nan is left out.
+    Parameters
+    ----------
+    values : [n] array-like
+        nan is left out.
+    resamples, seed : int
+        Resamples and seed of the bootstrap.
+    level : float
+        Coverage aimed at.
 
-    Returns:
+    Returns
+    -------
+    Estimate
         The estimate; all nan if no value exists, without an interval if only one does.
     """
     x = np.asarray(values, np.float64)
@@ -163,7 +184,16 @@ def summarise_items(
 ) -> pd.DataFrame:
     """Mean of each measure over items: rows ``measure, value, low, high, items, missing``.
 
-    frame: a row an item and training seed; the mean over seeds is taken first, so items stay the units.
+    Parameters
+    ----------
+    frame : DataFrame
+        A row an item and training seed; the mean over seeds is taken first, so items stay the units.
+    measures : Sequence[str]
+        Columns to average.
+    item : str
+        Column of what is resampled.
+    resamples, seed : int
+        Resamples and seed of the bootstrap.
     """
     per_item = frame.groupby(item, sort=False)[list(measures)].mean()
     rows = []

@@ -16,12 +16,27 @@ NBSP = "\N{NO-BREAK SPACE}"
 RARE = 0.01  # a validity below it: what is read given a valid answer is shown, and no claim rests on it
 
 
-def measurements(folder: Path, names: Iterable[str], seeds: Sequence[int]) -> pd.DataFrame:
-    """The tables ``folder/<name>.parquet`` below each other, with columns ``variant`` and ``seed``.
+def measurements(folder: Path, variants: Iterable[str], table: str, seeds: Sequence[int]) -> pd.DataFrame:
+    """A table of some variants, ``folder/<variant>/<table>.parquet`` below each other.
 
-    seeds: of the study; adapters of others, which an earlier study may have left there, are left out.
+    Parameters
+    ----------
+    folder : Path
+        A benchmark's results of a model.
+    variants : Iterable[str]
+        Those whose rows are wanted.
+    table : str
+        The name of the table.
+    seeds : Sequence[int]
+        Seeds of the study; adapters of others, which an earlier study may have left there, are left out.
+
+    Returns
+    -------
+    DataFrame
+        Rows with the columns ``model, variant, seed`` and the table's own.
     """
-    frame = pd.concat([pd.read_parquet(folder / f"{name}.parquet") for name in names], ignore_index=True)
+    parts = [pd.read_parquet(folder / variant / f"{table}.parquet") for variant in variants]
+    frame = pd.concat(parts, ignore_index=True)
     return frame[frame["seed"].isin(seeds) | frame["variant"].isin(UNTRAINED)].reset_index(drop=True)
 
 

@@ -67,8 +67,10 @@ def determined(nw1: float | None, slack: float | None) -> bool:
 def alike(own: float | None, other: float | None) -> bool:
     """Whether both or neither of two variants answer mostly, in more than half of the draws, in bare numbers.
 
-    Args:
-        own, other: shares of bare numbers; one that does not exist is no majority.
+    Parameters
+    ----------
+    own, other : float or None
+        Shares of bare numbers; one that does not exist is no majority.
     """
     return (_number(own) > 0.5) == (_number(other) > 0.5)
 
@@ -76,8 +78,10 @@ def alike(own: float | None, other: float | None) -> bool:
 def rare(own: float | None, other: float | None) -> bool:
     """Whether valid answers of one of two variants are rarer than `RARE`: nothing can be said given a valid one.
 
-    Args:
-        own, other: probabilities of a valid answer; of one that does not exist nothing is said.
+    Parameters
+    ----------
+    own, other : float or None
+        Probabilities of a valid answer; of one that does not exist nothing is said.
     """
     return _number(own) < RARE or _number(other) < RARE
 
@@ -85,11 +89,16 @@ def rare(own: float | None, other: float | None) -> bool:
 def verdict(rule: Rule, low: float | None, high: float | None, *, known: bool, comparable: bool) -> Verdict:
     """The verdict of a rule, if there is something to judge.
 
-    Args:
-        rule: of the claim, or :func:`measured`.
-        low, high: the 95 % interval.
-        known: whether each nW1 behind it is :func:`determined`; else it is not determined, claim or not.
-        comparable: whether the two that are compared do the same thing; else they are not comparable.
+    Parameters
+    ----------
+    rule : Rule
+        Rule of the claim, or :func:`measured`.
+    low, high : float or None
+        The 95 % interval.
+    known : bool
+        Whether each nW1 behind it is :func:`determined`; else it is not determined, claim or not.
+    comparable : bool
+        Whether the two that are compared do the same thing; else they are not comparable.
     """
     if not known:
         return "not determined"

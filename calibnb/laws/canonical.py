@@ -31,10 +31,14 @@ SLACK = 1e-6  # in grid steps: a quantile that is a grid point up to rounding co
 class AnswerLaw:
     """The answers to one prompt.
 
-    Attributes:
-        strings: n canonical decimals, all with the same number of places; no exponent, no "-0".
-        values: float64[n], ascending; `values[i] == float(strings[i])`.
-        probabilities: float64[n], all > 0, sum 1.
+    Attributes
+    ----------
+    strings : list[str]
+        n canonical decimals, all with the same number of places; no exponent, no "-0".
+    values : [n] float64 array
+        Ascending; `values[i] == float(strings[i])`.
+    probabilities : [n] float64 array
+        All > 0, sum 1.
     """
 
     strings: list[str]
@@ -74,14 +78,25 @@ def answer_law(
 ) -> AnswerLaw:
     """The canonical strings of a law and their probabilities.
 
-    Args:
-        law: frozen `scipy.stats` law. discrete: whether it lives on the integers; then `discretisation` and
-        `num_decimals` play no part. support: its closed support (low, high). discretisation: what to do where
-        the grid has more than `max_bins` points: drop points or drop decimals. num_decimals: places of the
-        finest grid. max_bins: most strings a law may have.
+    Parameters
+    ----------
+    law
+        Frozen `scipy.stats` law.
+    discrete : bool
+        Whether it lives on the integers; then `discretisation` and `num_decimals` play no part.
+    support : tuple[float, float]
+        Its closed support (low, high).
+    discretisation : Discretisation
+        What to do where the grid has more than `max_bins` points: drop points or drop decimals.
+    num_decimals : int
+        Places of the finest grid.
+    max_bins : int
+        Most strings a law may have.
 
-    Raises:
-        UserError: a discrete support is larger than `max_bins`, or no grid point lies between the quantiles.
+    Raises
+    ------
+    UserError
+        A discrete support is larger than `max_bins`, or no grid point lies between the quantiles.
     """
     if discrete:
         return _discrete(law, support, max_bins)

@@ -119,18 +119,26 @@ def w1_clipped(values: npt.ArrayLike, masses: npt.ArrayLike, law: Law, low: floa
     ``[low, high]``. For a discrete law it is exact. For a continuous one F is taken as linear between some
     6,000 points of the law and all answers; the relative error is about 1e-6 or less.
 
-    Args:
-        values: ``[n]`` numbers in any order, repeats allowed, infinities allowed.
-        masses: ``[n]`` probability or count of each; normalised here.
-        law: frozen scipy law.
-        low, high: ends of the range, usually the law's 0.001 and 0.999 quantiles; integers for a discrete
-            law.
+    Parameters
+    ----------
+    values : [n] array-like
+        Numbers in any order, repeats allowed, infinities allowed.
+    masses : [n] array-like
+        Probability or count of each; normalised here.
+    law : Law
+        Frozen scipy law.
+    low, high : float
+        Ends of the range, usually the law's 0.001 and 0.999 quantiles; integers for a discrete law.
 
-    Returns:
+    Returns
+    -------
+    float
         The distance in the unit of the values.
 
-    Raises:
-        ValueError: if there is no mass, or ``low > high``.
+    Raises
+    ------
+    ValueError
+        If there is no mass, or ``low > high``.
     """
     if not low <= high:
         raise ValueError(f"the range must have low <= high, got {low} and {high}")

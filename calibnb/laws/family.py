@@ -63,16 +63,26 @@ class Parameter:
 class Family:
     """One family of distributions.
 
-    Attributes:
-        name: key in params.yaml.
-        title: name in prompts and figures.
-        parameters: what the prompt prints, in this order.
-        discrete: whether the law lives on the integers.
-        law: printed parameters -> frozen `scipy.stats` law.
-        bounds: printed parameters -> (low, high), the closed support; infinite where it has no end.
-        relations: pairs (x, sign, y) of printed parameters that must satisfy x < y or x <= y.
-        grid: the parameters of a grid point where they differ from the printed ones, else empty.
-        from_grid: grid point -> printed parameters, unrounded; None where they are the same.
+    Attributes
+    ----------
+    name : str
+        Key in params.yaml.
+    title : str
+        Name in prompts and figures.
+    parameters : tuple[Parameter, ...]
+        What the prompt prints, in this order.
+    discrete : bool
+        Whether the law lives on the integers.
+    law : Callable[[Values], Any]
+        Printed parameters -> frozen `scipy.stats` law.
+    bounds : Callable[[Values], tuple[Any, Any]]
+        Printed parameters -> (low, high), the closed support; infinite where it has no end.
+    relations : tuple[tuple[str, str, str], ...]
+        Pairs (x, sign, y) of printed parameters that must satisfy x < y or x <= y.
+    grid : tuple[Parameter, ...]
+        The parameters of a grid point where they differ from the printed ones, else empty.
+    from_grid : Callable[[Values], dict[str, Any]] or None
+        Grid point -> printed parameters, unrounded; None where they are the same.
     """
 
     name: str
@@ -104,8 +114,10 @@ class Family:
         They are mapped first and rounded to `significant_digits` afterwards; whole-number parameters stay
         whole.
 
-        Raises:
-            ParameterError: a value is outside its domain, before or after rounding.
+        Raises
+        ------
+        ParameterError
+            A value is outside its domain, before or after rounding.
         """
         for parameter in self.grid_parameters:
             parameter.check(grid_point[parameter.name])

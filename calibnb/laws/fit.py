@@ -25,9 +25,10 @@ def pooled_cells(law: Law, n: int, minimum: float = 5.0) -> tuple[Floats, Floats
     Neighbouring integers are pooled from the left; what remains at the right joins the last cell. The first
     and the last cell hold the tails.
 
-    Returns:
-        ``[c - 1]`` right ends of all cells but the last (inclusive), and ``[c]`` expected counts with sum
-        ``n``.
+    Returns
+    -------
+    tuple[float array, float array]
+        ``[c - 1]`` right ends of all cells but the last (inclusive), and ``[c]`` expected counts with sum ``n``.
     """
     points = integers(law)
     ends: list[float] = []
@@ -48,8 +49,14 @@ def fit_test(samples: npt.ArrayLike, law: Law, discrete: bool) -> FitTest:
     a discrete one. A continuous law answered with few decimals has ties, which no continuous law has: with
     many draws the test sees the rounding.
 
-    Args:
-        samples: ``[n]`` valid answers (numbers inside the support, integers where the law is discrete).
+    Parameters
+    ----------
+    samples : [n] array-like
+        Valid answers (numbers inside the support, integers where the law is discrete).
+    law : Law
+        Frozen scipy law.
+    discrete : bool
+        Whether it lives on the integers.
     """
     x = np.asarray(samples, np.float64)
     if discrete:

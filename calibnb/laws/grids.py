@@ -27,16 +27,23 @@ class Axis(Block):
         low, high, count = self.values
         points = (np.linspace if self.kind == "lin" else np.geomspace)(low, high, int(count))
         whole = np.round(points)
-        near = np.isclose(points, whole, rtol=1e-9, atol=0.0)  # 20.000000000000004
-        return [float(x) for x in np.where(near, whole, points)]
+        is_whole = np.isclose(points, whole, rtol=1e-9, atol=0.0)  # 20.000000000000004
+        return [float(x) for x in np.where(is_whole, whole, points)]
+
+    @property
+    def spelt(self) -> list[int | float] | dict[str, list[int | float]]:
+        """As params.yaml spells it."""
+        return list(self.values) if self.kind == "list" else {self.kind: list(self.values)}
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest value."""
+        return (min(self.values), max(self.values)) if self.kind == "list" else (self.values[0], self.values[1])
 
     def draw(self, rng: np.random.Generator, integral: bool) -> float:
         """A value inside the axis's range, as `specs.continuous` describes."""
-        if self.kind == "list":
-            low, high = min(self.values), max(self.values)
-            integral = integral or all(isinstance(x, int) for x in self.values)
-        else:
-            low, high = self.values[:2]
+        low, high = self.ends
+        integral = integral or (self.kind == "list" and all(isinstance(x, int) for x in self.values))
         if integral:
             low, high = math.ceil(low), math.floor(high)
             if self.kind == "log":

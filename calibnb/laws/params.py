@@ -10,13 +10,16 @@ from pydantic import BeforeValidator, Field
 from calibnb.blocks import Block, refusal
 from calibnb.laws.grids import Discretisation
 
+Decimals = Annotated[int, Field(ge=0, le=8)]
+Bins = Annotated[int, Field(ge=2, le=65536)]
+
 
 class SpaceParams(Block):
     """How a continuous law is put on a decimal grid: see `canonical.answer_law`."""
 
     discretisation: Discretisation
-    num_decimals: Annotated[int, Field(ge=0, le=8)]
-    max_bins: Annotated[int, Field(ge=2, le=65536)]
+    num_decimals: Decimals
+    max_bins: Bins
 
 
 def _template(raw: Any) -> Any:

@@ -22,6 +22,7 @@ from calibnb.laws.family import ParameterError
 from calibnb.laws.grids import Axis, FamilyGrid
 
 Item = TypeVar("Item")
+Parameters = tuple[tuple[str, float], ...]  # the printed ones, in the order of the prompt
 Split = Literal["train", "validation", "unseen", "held_out"]
 TRIES = 1000  # draws of `continuous` before it gives up on a family
 
@@ -31,7 +32,7 @@ class Spec:
     """One setting. `parameters` are the printed ones, in the order of the prompt."""
 
     family: str
-    parameters: tuple[tuple[str, float], ...]
+    parameters: Parameters
     split: Split
     selected: bool = False
 
@@ -89,7 +90,13 @@ def grid_points(axes: Mapping[str, Axis]) -> Iterator[dict[str, float]]:
 def of_point(
     family: str, point: Mapping[str, float], split: Split, significant_digits: int, selected: bool = False
 ) -> Spec:
-    """The setting of a grid point. Raises `ParameterError` where the point is outside the family's domain."""
+    """The setting of a grid point.
+
+    Raises
+    ------
+    ParameterError
+        Where the point is outside the family's domain.
+    """
     printed = FAMILIES[family].printed(point, significant_digits)
     return Spec(family, tuple(printed.items()), split, selected)
 
@@ -125,23 +132,23 @@ def build(families: Mapping[str, FamilyGrid], validation_share: float, significa
 
 
 def continuous(
-    families: Mapping[str, FamilyGrid],
     family: str,
+    axes: Mapping[str, Axis],
     rng: np.random.Generator,
     significant_digits: int,
-    avoid: Collection[tuple[tuple[str, float], ...]] = frozenset(),
+    avoid: Collection[Parameters] = frozenset(),
 ) -> Spec:
-    """A train setting drawn inside the family's train ranges and printed with so many digits.
+    """A train setting drawn inside the ranges of the family's train axes and printed with so many digits.
 
     A `log` axis is drawn log-uniformly, a `lin` axis and a list uniformly between their ends; whole numbers
     where the parameter is one or the list holds nothing else. Parameters in `avoid` (those of the validation
     settings, say) are drawn again: a family of whole numbers would hit them often.
 
-    Raises:
-        UserError: nothing was found outside `avoid` (after 1,000 draws).
+    Raises
+    ------
+    UserError
+        Nothing was found outside `avoid` (after 1,000 draws).
     """
-    axes = families[family].train
-    assert axes is not None, f"{family} has no train grid"
     integral = {p.name: p.integral for p in FAMILIES[family].grid_parameters}
     for _ in range(TRIES):
         point = {name: axis.draw(rng, integral[name]) for name, axis in axes.items()}
@@ -160,8 +167,10 @@ def choose(specs: Iterable[Spec], split: Split, choice: int | Literal["selected"
     A number is filled family by family in turn, selected settings first and the others in a fixed shuffled
     order; the result keeps the order of `specs`.
 
-    Raises:
-        UserError: the number is larger than the split.
+    Raises
+    ------
+    UserError
+        The number is larger than the split.
     """
     pool = [spec for spec in specs if spec.split == split]
     if choice == "all":

@@ -24,10 +24,18 @@ from calibnb.models.sources import Source
 class Card:
     """What a folder of weights holds and where it came from; `card.json` beside the weights.
 
-    parameters: trained numbers, a tied head counted once. width: of the residual stream.
-    source: pinned packages, hub id with its revision, or "folder".
-    file_sha256: of the weights file that was downloaded, None where the source publishes safetensors.
-    safetensors_sha256: file name -> hash of what is used.
+    Attributes
+    ----------
+    parameters : int
+        Trained numbers, a tied head counted once.
+    width : int
+        Width of the residual stream.
+    source : str
+        Pinned packages, hub id with its revision, or "folder".
+    file_sha256 : str or None
+        sha256 of the weights file that was downloaded, None where the source publishes safetensors.
+    safetensors_sha256 : dict[str, str]
+        File name -> hash of what is used.
     """
 
     name: str

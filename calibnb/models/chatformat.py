@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
@@ -16,28 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from calibnb.errors import UserError
 
-# The harmony format as the `openai-harmony` package renders it, for a conversation without tools: the model's
-# own preamble with the reasoning effort, instructions as the developer's turn, answers in the final channel.
-GPT_OSS_TEMPLATE = (
-    "{{ '<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\n"
-    "Knowledge cutoff: 2024-06\n\n"
-    "Reasoning: ' + (reasoning_effort if reasoning_effort is defined else 'medium') + '\n\n"
-    "# Valid channels: analysis, commentary, final. Channel must be included for every message.<|end|>' }}"
-    "{%- for message in messages -%}"
-    "{%- if message['role'] == 'system' -%}"
-    "{{ '<|start|>developer<|message|># Instructions\n\n' + message['content'] + '<|end|>' }}"
-    "{%- elif message['role'] == 'assistant' -%}"
-    "{{ '<|start|>assistant<|channel|>final<|message|>' + message['content'] }}"
-    "{{ '<|return|>' if loop.last else '<|end|>' }}"
-    "{%- else -%}"
-    "{{ '<|start|>' + message['role'] + '<|message|>' + message['content'] + '<|end|>' }}"
-    "{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ '<|start|>assistant<|channel|>final<|message|>' }}{%- endif -%}"
-)
-
-# Model types whose folders may lack a template although the models were trained on one.
-TEMPLATES: dict[str, str] = {"gpt_oss": GPT_OSS_TEMPLATE}
+# Templates for model types whose folders may lack one although the models were trained on it. That of gpt_oss is the
+# harmony format as the `openai-harmony` package renders it, for a conversation without tools: the model's own preamble
+# with the reasoning effort, instructions as the developer's turn, answers in the final channel.
+TEMPLATES = {"gpt_oss": Path(__file__).with_name("gpt_oss.jinja")}
 
 # Some templates print today's date. A macro of the same name, put before the template, hides the clock.
 _FIXED_CLOCK = (
@@ -49,12 +32,23 @@ _FIXED_CLOCK = (
 class ChatFormat:
     """How one model is asked and how it answers, as token ids.
 
-    tokenizer, template: the renderer. end_id: the token that ends the assistant's turn.
-    forced: what stands between the generation prompt and an answer (a final channel); part of the prompt.
-    anchor: what every prompt ends in, the last special token after the question and all that follows, or all
-    that follows the question where roles are plain text. Answers are tokenised after it, not the whole prompt.
-    closing: the text of the end token. in_parts: whether the template reads contents as lists of parts.
-    markers: texts of the special tokens. In a question or an answer they would be tokens, such as a turn's end.
+    Attributes
+    ----------
+    tokenizer, template : PreTrainedTokenizerBase, str
+        The renderer.
+    end_id : int
+        The token that ends the assistant's turn.
+    forced : str
+        What stands between the generation prompt and an answer (a final channel); part of the prompt.
+    anchor : str
+        What every prompt ends in, the last special token after the question and all that follows, or all that follows
+        the question where roles are plain text. Answers are tokenised after it, not the whole prompt.
+    closing : str
+        The text of the end token.
+    in_parts : bool
+        Whether the template reads contents as lists of parts.
+    markers : tuple[str, ...]
+        Texts of the special tokens. In a question or an answer they would be tokens, such as a turn's end.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -73,8 +67,10 @@ class ChatFormat:
     def prompt_text(self, text: str, *, system: str | None = None) -> str:
         """The rendered prompt: everything before the first character of the answer.
 
-        Raises UserError where a text holds a special token, and where the template refuses the system text or
-        leaves it out.
+        Raises
+        ------
+        UserError
+            Where a text holds a special token, and where the template refuses the system text or leaves it out.
         """
         self._refuse_markers("question", text)
         self._refuse_markers("system text", system or "")
@@ -93,7 +89,10 @@ class ChatFormat:
     def prompt_ids(self, text: str, *, system: str | None = None) -> list[int]:
         """Ids of the whole prompt, with the one BOS that the template writes; the tokenizer adds none.
 
-        Raises UserError where no answer begins after them, for the tokenizer merges over the boundary.
+        Raises
+        ------
+        UserError
+            Where no answer begins after them, for the tokenizer merges over the boundary.
         """
         rendered, closed = self.prompt_text(text, system=system), PROBE + self.closing
         ids, turn, alone = _ids(self.tokenizer, [rendered, rendered + closed, self.anchor + closed])
@@ -117,9 +116,13 @@ class ChatFormat:
     def exchange_ids(self, question: str, answer: str, *, system: str | None = None) -> tuple[list[int], list[int]]:
         """Ids of a prompt and of its answer, both read off the rendered turn.
 
-        A template may strip blanks off the answer's ends: its ids are those of what is rendered. Raises
-        UserError where the answer holds a special token, is rendered as something else, is empty or merges
-        with the prompt, and as `prompt_text` does.
+        A template may strip blanks off the answer's ends: its ids are those of what is rendered.
+
+        Raises
+        ------
+        UserError
+            Where the answer holds a special token, is rendered as something else, is empty or merges with the prompt,
+            and as `prompt_text` does.
         """
         self._refuse_markers("answer", answer)
         prompt = self.prompt_text(question, system=system)
@@ -143,8 +146,12 @@ class ChatFormat:
     def answer_ids(self, strings: Sequence[str]) -> list[list[int]]:
         """Ids of each answer as they stand in the rendered turn, without the token that ends it.
 
-        One call of the tokenizer for all strings, each between the anchor and the closing. Raises UserError
-        where a string merges with what is around it, for its ids would then not follow the prompt's.
+        One call of the tokenizer for all strings, each between the anchor and the closing.
+
+        Raises
+        ------
+        UserError
+            Where a string merges with what is around it, for its ids would then not follow the prompt's.
         """
         texts = [self.anchor, self.closing, *(self.anchor + string + self.closing for string in strings)]
         before, after, *rows = _ids(self.tokenizer, texts)
@@ -297,12 +304,15 @@ def _probe(tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[bool, str
 def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
     """The chat format of a tokenizer with a template, read off a rendered conversation.
 
-    A question and an answer are rendered as a whole turn, the question also as a prompt. The prompt must be
-    the start of the turn; what the turn has between prompt and answer (thinking switched off, a final
-    channel) becomes part of the prompt, and the special token right after the answer ends the turn:
-    `eos_token` is often another one. A template may refuse system texts: where one is asked for, the prompt
-    raises. Raises UserError for a template that is missing or fails, a turn without end, and ids that do not
-    show where an answer begins.
+    A question and an answer are rendered as a whole turn, the question also as a prompt. The prompt must be the start
+    of the turn; what the turn has between prompt and answer (thinking switched off, a final channel) becomes part of
+    the prompt, and the special token right after the answer ends the turn: `eos_token` is often another one. A template
+    may refuse system texts: where one is asked for, the prompt raises.
+
+    Raises
+    ------
+    UserError
+        For a template that is missing or fails, a turn without end, and ids that do not show where an answer begins.
     """
     template = chat_template(tokenizer)
     in_parts, prompt, turn = _probe(tokenizer, template)

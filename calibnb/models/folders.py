@@ -32,8 +32,13 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 def check_folder(folder: Path, *, published: bool = False) -> None:
     """UserError unless `folder` holds a configuration, a tokenizer and the safetensors of one model.
 
-    published: a snapshot of a hub repository, in which other weights may lie beside the model's; they are left there.
-    In any other folder nobody can tell which of them are meant, so it is refused, with their names.
+    Parameters
+    ----------
+    folder : Path
+        Folder of the model.
+    published : bool
+        A snapshot of a hub repository, in which other weights may lie beside the model's; they are left there. In any
+        other folder nobody can tell which of them are meant, so it is refused, with their names.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; models are folders with config.json, a tokenizer and *.safetensors")
@@ -67,8 +72,13 @@ def listing(names: Sequence[str], most: int = 4) -> str:
 def weights_files(folder: Path) -> list[Path]:
     """The files that the model's weights are in, sorted: `model.safetensors`, or the shards that an index names.
 
-    They are what is hashed, counted and loaded. Raises UserError where there are none, where both are there, for an
-    index that names other files or tensors than there are, and for a configuration that names weights of its own.
+    They are what is hashed, counted and loaded.
+
+    Raises
+    ------
+    UserError
+        Where there are none and where both are there, for an index that names other files or tensors than there are,
+        and for a configuration that names weights of its own.
     """
     single, index = folder / _SINGLE, folder / INDEX
     if "transformers_weights" in config_of(folder):

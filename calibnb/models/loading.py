@@ -61,9 +61,22 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 def model_of(folder: Path, name: str, *, trust_remote_code: bool, **how: Any) -> PreTrainedModel:
     """The model of a folder, every number of it from the folder's weights.
 
-    how: dtype, or device_map="meta" for the shapes alone, which are made and compared without reading a tensor.
-    Raises UserError, with `name` for the folder, for weights that lack a tensor (transformers would fill it with
-    random numbers), have one of another shape, or one that the model has no place for.
+    Parameters
+    ----------
+    folder : Path
+        Folder of the model.
+    name : str
+        What errors call it.
+    trust_remote_code : bool
+        Whether code that comes with the model may run.
+    **how
+        dtype, or device_map="meta" for the shapes alone, which are made and compared without reading a tensor.
+
+    Raises
+    ------
+    UserError
+        For weights that lack a tensor (transformers would fill it with random numbers), have one of another shape, or
+        one that the model has no place for.
     """
     if quantisation_of(folder) == "mxfp4":
         how["quantization_config"] = Mxfp4Config(dequantize=True)
@@ -153,10 +166,25 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model in evaluation mode and its tokenizer, from a folder that `fetch` made.
 
-    adapter: a LoRA folder, merged into the weights. Rounded to bfloat16 they agree with a float32 run as well
-    as the adapter beside them does, and run in two thirds of the time.
     Attention is sdpa, or eager where the model knows no other (GPT-OSS with its attention sinks). MXFP4 weights are
-    unpacked. Raises UserError for files that are missing or are not those of one model.
+    unpacked.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Folder of the model.
+    adapter : Path or str or None
+        A LoRA folder, merged into the weights. Rounded to bfloat16 they agree with a float32 run as well as the adapter
+        beside them does, and run in two thirds of the time.
+    device, dtype : torch.device or str, torch.dtype
+        Where and in what it computes.
+    trust_remote_code : bool
+        Whether code that comes with the model may run.
+
+    Raises
+    ------
+    UserError
+        For files that are missing or are not those of one model.
     """
     folder = Path(folder)
     check_folder(folder)

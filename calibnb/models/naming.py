@@ -1,16 +1,13 @@
-"""Names of models: what one may be called, what it stands for, and the path that is made of it."""
+"""Names of models: what one may be called, and what it stands for."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
 from calibnb.blocks import shown
 from calibnb.errors import UserError
+from calibnb.models.places import HUB, place
 from calibnb.models.sources import TABLE, Source
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-HUB = re.compile(rf"{NAME.pattern}/{NAME.pattern}")
 
 # A model's name becomes text between single quotes of a shell, part of a DVC stage's name, of paths and of a page's
 # address, and text between backquotes on a page. Everything goes through but: the quotes; what DVC splits the name of
@@ -29,11 +26,6 @@ ENDINGS = (".csv", ".dvc", ".ipynb", ".json", ".jsonl", ".md", ".parquet", ".rst
 
 # Bytes. File systems allow 255 in a part, of which temporary files and the ends of files need some.
 LONGEST_PART, LONGEST = 200, 1000
-
-
-def place(name: str) -> str:
-    """The name of a model as part of a path, below the folders of models, variants, results and pages."""
-    return name.removeprefix(".").lstrip("/")
 
 
 def requirement(name: str) -> str | None:
@@ -59,23 +51,18 @@ def requirement(name: str) -> str | None:
             return f"a name without the part {part}, which DVC, git or the book pass over {rename}"
         if part.endswith(ENDINGS):
             return f"a name no part of which ends as files of the study do ({', '.join(ENDINGS)}) {rename}"
-    if parts[0] == "judge":
-        return f"a name that does not begin with judge, which models/judge is for {rename}"
     if max(len(part.encode()) for part in parts) > LONGEST_PART or len(name.encode()) > LONGEST:
         return f"at most {LONGEST} bytes long, a part of it at most {LONGEST_PART} {rename}"
     return None
 
 
-def slug(name: str) -> str:
-    """The name of a model as part of a path, without what leads to it. Raises UserError as `resolve` does."""
-    resolve(name)
-    return place(name)
-
-
 def resolve(name: str) -> Source:
     """The source that `name` stands for: an entry of `TABLE`, a folder (absolute or from ./), or a hub id.
 
-    Raises UserError for anything else, and for a name that `requirement` refuses.
+    Raises
+    ------
+    UserError
+        For anything else, and for a name that `requirement` refuses.
     """
     needed = requirement(name)
     if needed is not None:
@@ -84,5 +71,3 @@ def resolve(name: str) -> Source:
         return TABLE[name]
     return Source(name=name, kind="folder" if name.startswith(("/", "./")) else "hub")
 
-
-HUB_SPLIT = re.compile(rf"({HUB.pattern}):(?:([\w.+-]+):)?(\w+(?:\.\w+)*)")  # org/name:split, org/name:config:split

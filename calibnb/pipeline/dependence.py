@@ -7,7 +7,8 @@ code, of every calibnb module that it imports at any depth, and of the data file
 its file there, so that what a stage depends on is derived and nobody types it. The files are written at every `dvc
 repro`, in a fraction of a second, and only those whose content has changed re-run anything.
 
-A data file counts for a module beside which it lies if its name stands in the module's code as a text.
+A data file counts for a module beside which it lies if its name stands in the module's code as a text, and so do the
+modules of all folders beside it that a text such as ``*/params.py`` names.
 """
 
 from __future__ import annotations
@@ -23,19 +24,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from calibnb import yaml_files
 from calibnb.errors import UserError
+from calibnb.models.places import place
 
 PACKAGE = "calibnb"
 FOLDER = Path(".code")
 
 # Stages that run a module of the library and no notebook.
-COMMANDS = {"check": "calibnb.pipeline.params", "book": "calibnb.book.building"}
+COMMANDS = {
+    "check": "calibnb.pipeline.params",
+    "items": "calibnb.pipeline.items",
+    "beside": "calibnb.benchmarks.baselines.beside",
+    "book": "calibnb.book.building",
+}
+
+# The table of named models: each entry counts for its own model alone, which depends on a file of its own.
+MODELS, TABLE = "calibnb/models/sources.py", "TABLE"
+
+# Notebooks that are read: their prose counts as their code does.
+CHAPTERS = "chapters"
 
 
 def bare(source: str) -> str:
     """Python code without comments, docstrings, blank lines and spaces at the ends of lines: the same program.
 
-    Raises SyntaxError for what is no Python.
+    Raises
+    ------
+    SyntaxError
+        For what is no Python.
     """
     lines = source.split("\n")  # as Python counts them: splitlines() cuts at more characters
     gone: set[int] = set()
@@ -110,7 +127,15 @@ class Library:
         """The hash of a module's bare code, and the files that it imports or names."""
         source = path.read_text(encoding="utf-8")
         tree = ast.parse(source)
-        data = [beside for text in sorted(texts(tree)) if (beside := path.parent / text) in self.data]
+        if path == self.root / MODELS:
+            lines = source.split("\n")
+            table = _table(tree)
+            source = "\n".join([*lines[: table.lineno - 1], *lines[table.end_lineno :]])
+        named = sorted(texts(tree))
+        data = [beside for text in named if (beside := path.parent / text) in self.data]
+        for pattern in named:  # such as */params.py: modules that are imported by their place
+            if re.fullmatch(r"\*/\w+\.py", pattern):
+                data += sorted(path.parent.glob(pattern))
         return _hash(bare(source).encode()), (*self.modules(tree), *data)
 
     def modules(self, tree: ast.Module) -> tuple[Path, ...]:
@@ -136,26 +161,56 @@ class Library:
         return dict(sorted(found.items()))
 
 
+def _table(tree: ast.Module) -> ast.Assign | ast.AnnAssign:
+    """The assignment of the table of named models."""
+    for node in tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        if any(isinstance(target, ast.Name) and target.id == TABLE for target in targets):
+            assert isinstance(node, ast.Assign | ast.AnnAssign)
+            return node
+    raise UserError(f"{MODELS}: must assign {TABLE}")
+
+
+def of_models(root: Path) -> dict[str, dict[str, str]]:
+    """For each model of the study, by its place: the hash of its entry in the table, of nothing where it has none."""
+    node = _table(ast.parse((root / MODELS).read_text(encoding="utf-8"))).value
+    entries = {
+        str(value.value): ast.unparse(entry)
+        for value, entry in (zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ())
+        if isinstance(value, ast.Constant)
+    }
+    named = yaml_files.read(root / "params.yaml").get("models")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    return {f"sources/{place(name)}": {name: _hash(entries.get(name, "").encode())} for name in names}
+
+
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
 def of_stages(root: Path) -> dict[str, dict[str, str]]:
-    """For each notebook's name and each of `COMMANDS`: path of what it runs -> hash.
+    """For each notebook below ``notebooks``, without its ending, and each of `COMMANDS`: path of what it runs -> hash.
 
-    Raises UserError for a notebook or module that is no Python.
+    Raises
+    ------
+    UserError
+        For a notebook or module that is no Python.
     """
     library = Library(root)
     found: dict[str, dict[str, str]] = {}
     for notebook in sorted((root / "notebooks").glob("**/*.ipynb")):
         place = notebook.relative_to(root)
+        stage = place.relative_to("notebooks").with_suffix("")
         try:
             code = code_of(notebook)
-            found[notebook.stem] = {place.as_posix(): _hash(bare(code).encode())} | library.hashes(code)
+            own = notebook.read_bytes() if CHAPTERS in stage.parts else bare(code).encode()
+            found[str(stage)] = {str(place): _hash(own)} | library.hashes(code)
         except SyntaxError as error:
             raise UserError(f"{place}: must be Python: {error.msg} (line {error.lineno} of its code)") from None
-    for stage, module in COMMANDS.items():
-        found[stage] = library.hashes(f"import {module}")
+    for name, module in COMMANDS.items():
+        found[name] = library.hashes(f"import {module}")
     return found
 
 
@@ -164,17 +219,18 @@ def write(stages: Mapping[str, Mapping[str, str]], folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     for stage, hashes in stages.items():
         path, text = folder / f"{stage}.json", json.dumps(hashes, indent=1) + "\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
-    for path in folder.iterdir():
-        if path.stem not in stages:
+    for path in folder.rglob("*.json"):
+        if path.relative_to(folder).with_suffix("").as_posix() not in stages:
             path.unlink()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     try:
-        write(of_stages(Path()), FOLDER)
+        write(of_stages(Path()) | of_models(Path()), FOLDER)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

@@ -58,8 +58,12 @@ TEXTS = ("text/plain", "text/html", "text/markdown", "text/latex")
 def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
     """Run `notebook` with `parameters` and write the normalised executed copy to `out`.
 
-    Raises `UserError` if the notebook is missing, does not declare a parameter, a cell raises one or meets a full disk;
-    `papermill.exceptions.PapermillExecutionError` if a cell raises anything else.
+    Raises
+    ------
+    UserError
+        If the notebook is missing, does not declare a parameter, a cell raises one or meets a full disk.
+    papermill.exceptions.PapermillExecutionError
+        If a cell raises anything else.
     """
     declared = parameter_names(read(notebook))
     for name in parameters:
@@ -96,7 +100,13 @@ def execute(notebook: Path, out: Path, parameters: Mapping[str, Any]) -> None:
 
 
 def read(notebook: Path) -> NotebookNode:
-    """A notebook as it is on disk. Raises `UserError` where there is none."""
+    """A notebook as it is on disk.
+
+    Raises
+    ------
+    UserError
+        Where there is none.
+    """
     if not notebook.is_file():
         raise UserError(f"{notebook}: no such notebook")
     return cast(NotebookNode, nbformat.read(notebook, as_version=4))
@@ -122,7 +132,12 @@ def values(notebook: NotebookNode, given: Iterable[tuple[str, str]]) -> dict[str
     """Parameters as a command line gives them, each a name and a text, turned into values.
 
     Where the notebook's own value is text, the text is the value: a name such as `./two #2` or `on` means itself. Any
-    other is read as YAML, so 11 is a number and [a, b] a list. Raises `UserError` for what is not YAML.
+    other is read as YAML, so 11 is a number and [a, b] a list.
+
+    Raises
+    ------
+    UserError
+        For what is not YAML.
     """
     texts = {
         name for name, value in _defaults(notebook) if isinstance(value, ast.Constant) and isinstance(value.value, str)

@@ -43,7 +43,15 @@ def behind(needs: Mapping[str, Iterable[str]], stages: Iterable[str]) -> set[str
 def pending(needs: Mapping[str, set[str]], changed: Iterable[str], targets: Sequence[str] = ()) -> dict[str, set[str]]:
     """The part of the graph that may have to run: `changed` and all behind them.
 
-    targets: only what these need, and themselves; a stage, or all of a matrix by its name alone. None means everything.
+    Parameters
+    ----------
+    needs : Mapping[str, set[str]]
+        Stage -> the stages that it needs.
+    changed : Iterable[str]
+        Stages that have changed.
+    targets : Sequence[str]
+        Only what these need, and themselves; a stage, or all of a matrix by its name alone. None of them means
+        everything.
     """
     stages = behind(needs, changed)
     if targets:
@@ -88,7 +96,7 @@ def changed_stages(folder: Path, targets: Sequence[str] = ()) -> dict[str, set[s
     """The part of the pipeline in `folder` that may have to run, as :func:`pending` gives it."""
     # DVC names stages as they are seen from the working directory.
     with contextlib.chdir(folder):
-        dependence.write(dependence.of_stages(Path()), dependence.FOLDER)
+        dependence.write(dependence.of_stages(Path()) | dependence.of_models(Path()), dependence.FOLDER)
         with Repo() as repo:
             graph = repo.index.graph
             needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in graph}
@@ -119,7 +127,10 @@ def run_stage(stage: str, folder: Path, environment: Mapping[str, str]) -> bool:
 def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
     """Bring the pipeline in `folder`, or what `targets` need of it, up to date, `jobs` stages at once.
 
-    Returns the exit status.
+    Returns
+    -------
+    int
+        The exit status.
     """
     if jobs > 1:
         threads = max(1, torch.get_num_threads() // jobs)

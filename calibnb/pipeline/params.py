@@ -11,25 +11,18 @@ params.yaml explains each key where it stands.
 from __future__ import annotations
 
 import math
-import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import yaml
-from pydantic import Strict
+from pydantic import Strict, create_model
 
 from calibnb import parameters
-from calibnb.benchmarks.baselines.params import BaselinesParams
-from calibnb.benchmarks.capability.params import CapabilityParams
-from calibnb.benchmarks.language.params import LanguageParams
-from calibnb.benchmarks.novelty.params import NoveltyParams
-from calibnb.benchmarks.openended.params import OpenEndedParams
-from calibnb.benchmarks.perplexity.params import PerplexityParams
-from calibnb.benchmarks.positions.params import PositionsParams
-from calibnb.benchmarks.structured.params import StructuredParams
+from calibnb.benchmarks import registry
+from calibnb.benchmarks.params import BenchmarkParams, Named
 from calibnb.blocks import Block, Count, Names, Seeds, Unique, shown
 from calibnb.errors import UserError
 from calibnb.laws import canonical, specs
@@ -37,12 +30,25 @@ from calibnb.laws.families import FAMILIES
 from calibnb.laws.family import ParameterError
 from calibnb.laws.grids import MAX_GRID, Families, FamilyGrid
 from calibnb.laws.params import DataParams, PromptParams, SpaceParams
-from calibnb.models.naming import HUB, HUB_SPLIT
-from calibnb.models.naming import place as place_of
 from calibnb.models.params import ComputeParams, ModelName
+from calibnb.models.places import place as place_of
 from calibnb.models.sources import TABLE
-from calibnb.training.params import UNTRAINED, MethodName, Methods, OrdinaryParams, TemperatureParams
+from calibnb.training.params import (
+    DEFAULTS,
+    UNTRAINED,
+    MethodName,
+    Methods,
+    OrdinaryParams,
+    TemperatureParams,
+)
 from calibnb.yaml_files import read
+
+if TYPE_CHECKING:
+    Benchmarks = Any  # a block for each folder of benchmarks, which no checker sees
+else:
+    Benchmarks = create_model(
+        "Benchmarks", __base__=Block, **{name: (kind, ...) for name, kind in registry.blocks().items()}
+    )
 
 
 class Params(Block):
@@ -51,8 +57,6 @@ class Params(Block):
     models: Annotated[tuple[ModelName, ...], Unique, Strict(False)]
     methods: Annotated[tuple[MethodName, ...], Unique, Strict(False)]
     variants: Names
-    retention: Names
-    numbers: Names
     seeds: Seeds
     bootstrap: Count
     compute: ComputeParams
@@ -60,23 +64,23 @@ class Params(Block):
     data: DataParams
     families: Families
     finetune: Methods
-    structured: StructuredParams
-    openended: OpenEndedParams
-    positions: PositionsParams
-    novelty: NoveltyParams
-    language: LanguageParams
     temperature: TemperatureParams
-    baselines: BaselinesParams
     ordinary: OrdinaryParams
-    capability: CapabilityParams
-    perplexity: PerplexityParams
+    benchmarks: Benchmarks
+
+    def measured(self, benchmark: str) -> tuple[str, ...]:
+        """The variants that a benchmark is measured on."""
+        block: BenchmarkParams = dict(self.benchmarks)[benchmark]
+        return block.measured(self.variants)
 
 
 def load(path: str | Path = "params.yaml") -> Params:
     """Read and check a complete parameter file.
 
-    Raises:
-        UserError: one line with the file as given, the dotted key, what is allowed and what was found.
+    Raises
+    ------
+    UserError
+        One line with the file as given, the dotted key, what is allowed and what was found.
     """
     return parse(read(path), str(path))
 
@@ -94,29 +98,15 @@ def absent(params: Params) -> Iterator[str]:
 
     Stages look again when they read them; a check before any work saves the hours that come first.
     """
-    model = (HUB, "a hub id org/name")
-    data = (HUB_SPLIT, "a split of a hub dataset as org/name:split or org/name:config:split")
-    mixtures = {name: params.finetune[name].mixture for name in params.methods}
-    novelty, capability = params.novelty, params.capability
-    # key, value, words that it may say, what it may be on the hub, what it is here
-    rows: list[tuple[str, str | None, Collection[str], tuple[re.Pattern[str], str] | None, str]] = [
-        *(("models", name, TABLE, model, "folder") for name in params.models),
-        *((f"finetune.{name}.mixture.source", m.source, ["self"], data, "file") for name, m in mixtures.items() if m),
-        ("novelty.prompts", novelty.prompts, ["bundled"], data, "file"),
-        ("novelty.classifier", novelty.classifier, ["null"], model, "folder"),
-        ("novelty.classifier_tokenizer", novelty.classifier_tokenizer, ["null"], model, "folder"),
-        ("novelty.reward_model", novelty.reward_model, ["null"], model, "folder"),
-        ("language.items", params.language.items, ["bundled"], None, "file"),
-        ("capability.data", capability.data, ["null"], None, "folder"),
-        ("capability.irt", capability.irt, ["null", "published"], None, "file"),
-        ("perplexity.source", params.perplexity.source, ["bundled"], None, "folder"),
-    ]
-    for key, value, words, hub, kind in rows:
-        if value is None or value in words or (hub is not None and hub[0].fullmatch(value)):
-            continue
-        if not (Path(value).is_file() if kind == "file" else Path(value).is_dir()):
-            allowed = [*words, *([hub[1]] if hub else [])]
-            yield f"{key}: must be {', '.join(allowed)} or a {kind}, got {value}, where no {kind} is"
+    rows = [Named("models", name, TABLE, "model", "folder") for name in params.models]
+    for name in params.methods:
+        mixture = params.finetune[name].mixture
+        if mixture is not None:
+            rows.append(Named(f"finetune.{name}.mixture.source", mixture.source, ["self"], "data", "file"))
+    problems = [row.problem() for row in rows]
+    for name, block in params.benchmarks:
+        problems += [f"benchmarks.{name}.{said}" if (said := row.problem()) else None for row in block.files()]
+    yield from filter(None, problems)
 
 
 def merge(base: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,6 +116,8 @@ def merge(base: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]
     ...}). A null in place of a block leaves that block out, but for a mixture, which is null where there is none.
     """
     result = dict(base)
+    if isinstance(profile.get("finetune"), Mapping) and isinstance(base.get("finetune"), Mapping):
+        result["finetune"] = _inherited(base["finetune"], profile["finetune"])
     for key, value in profile.items():
         old = result.get(key)
         if isinstance(old, Mapping) and value is None and key != "mixture":
@@ -136,6 +128,22 @@ def merge(base: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]
             result[key] = merge(old, value)
         else:
             result[key] = value
+    return result
+
+
+def _inherited(base: Mapping[str, Any], profile: Mapping[str, Any]) -> dict[str, Any]:
+    """The methods before a profile's own keys are laid over them: with its defaults, where they had the old ones.
+
+    A method that only the profile has begins as the defaults.
+    """
+    old, new = base.get(DEFAULTS), profile.get(DEFAULTS) or {}
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return dict(base)
+    result = dict(base)
+    for name in dict.fromkeys([*base, *profile]):
+        method = base.get(name, old)
+        if isinstance(method, Mapping):
+            result[name] = dict(method) | {key: value for key, value in new.items() if method.get(key) == old.get(key)}
     return result
 
 
@@ -207,27 +215,25 @@ def _point_problems(name: str, points: Iterable[Mapping[str, float]], key: str, 
 
 def _method_problems(params: Params) -> Iterator[str]:
     yield from _place_problems(params)
-    known = ", ".join(params.finetune)
+    known = ", ".join(name for name in params.finetune if name != DEFAULTS)
     for method in params.methods:
         if method not in params.finetune:
             yield f"methods: must be among the blocks of finetune ({known}), got {shown(method)}"
     possible = (*UNTRAINED, *params.methods)
-    lists = {"variants": params.variants, "retention": params.retention, "numbers": params.numbers}
-    for key, variants in lists.items():
-        for variant in variants:
-            if variant not in possible:
-                yield f"{key}: must be among {', '.join(possible)}, got {shown(variant)}"
-    if "base" not in params.retention:
-        yield f"retention: must hold base, which the others are compared with, got {shown(params.retention)}"
-    if "temperature" in params.retention:
-        yield "retention: must be base and methods (the harness does not know a temperature), got temperature"
-    for key in ("variants", "retention"):
-        for variant in lists[key]:
-            if variant not in params.numbers:
-                yield f"numbers: must hold all of {key}, got {shown(params.numbers)} without {variant}"
+    for variant in params.variants:
+        if variant not in possible:
+            yield f"variants: must be among {', '.join(possible)}, got {shown(variant)}"
+    for name, block in params.benchmarks:
+        key, measured = f"benchmarks.{name}", params.measured(name)
+        for variant in measured:
+            if variant not in params.variants:
+                yield f"{key}.variants: must be among the study's ({', '.join(params.variants)}), got {shown(variant)}"
+            if variant not in params.measured("structured"):
+                got = f"{shown(params.measured('structured'))} without {variant}"
+                yield f"benchmarks.structured.variants: must hold all of {key}.variants, got {got}"
+        yield from (f"{key}.{problem}" for problem in block.problems(measured))
     fitted = params.temperature
     if fitted.method not in params.finetune:
-        known = ", ".join(params.finetune)
         yield f"temperature.method: must be among the blocks of finetune ({known}), got {shown(fitted.method)}"
     for name, method_params in params.finetune.items():
         prompts, passes = method_params.prompts_per_step, method_params.accumulation_steps
@@ -242,16 +248,19 @@ def _method_problems(params: Params) -> Iterator[str]:
             yield f"finetune.{name}.mixture.share: must be > 0 where kl_to_base is 0, got {mixture.share}"
     if not any(grid.train for grid in params.families.values()):
         yield "families: must be at least one family with a train grid, got none"
-    if params.capability.irt is not None and params.capability.limit is not None:
-        got = params.capability.limit
-        yield f"capability.limit: must be null where irt is given, which needs every answer, got {got}"
-    if params.perplexity.stride >= params.perplexity.window:
-        got, most = params.perplexity.stride, params.perplexity.window
-        yield f"perplexity.stride: must be < window = {most}, got {got}"
-    for key, search in (("structured", params.structured.open), ("language", params.language.open)):
-        nodes, most = search.nodes_per_pass, search.max_nodes
-        if nodes > most:
-            yield f"{key}.open.nodes_per_pass: must be <= max_nodes = {most}, got {nodes}"
+    yield from _default_problems(params)
+
+
+def _default_problems(params: Params) -> Iterator[str]:
+    """Defaults that no method has: `dvc exp run -S` spells every method out, so that changing one there is in vain."""
+    if DEFAULTS not in params.finetune:
+        yield f"finetune.{DEFAULTS}: must be given, got nothing"
+        return
+    methods = [how.model_dump() for name, how in params.finetune.items() if name != DEFAULTS]
+    for key, value in params.finetune[DEFAULTS].model_dump().items():
+        if methods and all(how[key] != value for how in methods):
+            yield f"finetune.{DEFAULTS}.{key}: must be what a method has (finetune.<method>.{key}), got {shown(value)}"
+            return
 
 
 def _place_problems(params: Params) -> Iterator[str]:
@@ -268,8 +277,8 @@ def _place_problems(params: Params) -> Iterator[str]:
             if inner.startswith(f"{outer}/") and below in kept:
                 yield f"models: must be names of which none lies in the {below} of another, got {shown(params.models)}"
     runs = [f"{model}-{method}-{seed}" for model in params.models for method in params.methods for seed in params.seeds]
-    measured = [f"{model}-{variant}" for model in params.models for variant in params.numbers]
-    for key, stages in (("methods", runs), ("numbers", measured)):
+    measured = [f"{model}-{variant}" for model in params.models for variant in params.variants]
+    for key, stages in (("methods", runs), ("variants", measured)):
         for stage in stages:
             if stages.count(stage) > 1:
                 yield f"{key}: must make stages that differ when joined to models with -, got {stage} twice"
@@ -286,7 +295,7 @@ def _overlap_problems(settings: list[specs.Spec]) -> Iterator[str]:
 
 
 def _settings_problems(params: Params, settings: list[specs.Spec]) -> Iterator[str]:
-    chosen = params.structured.settings
+    chosen = params.benchmarks.structured.settings
     total = 0
     for key, split, choice in (
         ("in_range", "validation", chosen.in_range),
@@ -295,23 +304,24 @@ def _settings_problems(params: Params, settings: list[specs.Spec]) -> Iterator[s
     ):
         pool = [s for s in settings if s.split == split]
         if isinstance(choice, int) and choice > len(pool):
-            yield f"structured.settings.{key}: must be <= {len(pool)} (the {split} settings), got {choice}"
+            yield f"benchmarks.structured.settings.{key}: must be <= {len(pool)} (the {split} settings), got {choice}"
             return
         total += len(specs.choose(settings, split, choice))  # type: ignore[arg-type]
     if not total:
-        yield "structured.settings: must be at least one setting, got none"
-    sampled = params.structured.sampled.settings
+        yield "benchmarks.structured.settings: must be at least one setting, got none"
+    sampled = params.benchmarks.structured.sampled.settings
     if isinstance(sampled, int) and sampled > total:
-        yield f"structured.sampled.settings: must be <= {total} (the measured settings), got {sampled}"
+        yield f"benchmarks.structured.sampled.settings: must be <= {total} (the measured settings), got {sampled}"
 
 
 def _space_problems(params: Params, settings: list[specs.Spec]) -> Iterator[str]:
     """Settings that do not fit an output space: too many integers, or no number between the quantiles."""
     spaces: list[tuple[str, SpaceParams, tuple[str, ...]]] = [
-        (f"finetune.{m}.space", params.finetune[m].space, ("train", "validation"))
+        (f"finetune.{m}", params.finetune[m].space, ("train", "validation"))
         for m in dict.fromkeys([*params.methods, params.temperature.method])
     ]
-    spaces.append(("structured.space", params.structured.space, ("validation", "unseen", "held_out")))
+    structured = params.benchmarks.structured
+    spaces.append(("benchmarks.structured.space", structured.space, ("validation", "unseen", "held_out")))
     for family in params.families:
         members = [s for s in settings if s.family == family]
         # One array law for the whole family: a quantile at a time would take seconds.
@@ -338,7 +348,13 @@ def _space_problems(params: Params, settings: list[specs.Spec]) -> Iterator[str]
 
 
 def check(path: str) -> None:
-    """Read a file and look for the files and folders that it names. Raises UserError with the first problem's line."""
+    """Read a file and look for the files and folders that it names.
+
+    Raises
+    ------
+    UserError
+        For the first problem, in one line.
+    """
     for problem in absent(load(path)):
         raise UserError(f"{path}: {problem}")
 

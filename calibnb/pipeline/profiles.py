@@ -24,7 +24,7 @@ from calibnb.errors import UserError, room
 from calibnb.pipeline import parallel, params
 
 # What the pipeline makes in the folder, kept from one run to the next.
-MADE = {".checked", ".code", ".dvc", ".scratch", "dvc.lock", "models", "variants", "results"}
+MADE = {".checked", ".code", ".dvc", ".scratch", "dvc.lock", "items", "models", "variants", "results"}
 MADE_BOOK = {"executed", "_build"}
 
 # What of the project is not copied: its own results and the state of its DVC.
@@ -53,8 +53,11 @@ def project_files(project: Path) -> list[str]:
 def prepare(project: Path, profile: Path, folder: Path) -> None:
     """Bring `folder` up to date with the project under the profile; what it has computed stays.
 
-    Raises `UserError` if the merged parameters do not pass the checks, or the folder holds anything that was not put
-    there by this function, before anything is touched: what is left of an earlier project state is removed.
+    Raises
+    ------
+    UserError
+        If the merged parameters do not pass the checks, or the folder holds anything that was not put there by this
+        function, before anything is touched: what is left of an earlier project state is removed.
     """
     merged = params.merge(yaml_files.read(project / "params.yaml"), yaml_files.read(profile))
     params.parse(merged, str(profile))

@@ -25,8 +25,9 @@ from calibnb.benchmarks.structured import measures
 from calibnb.errors import UserError
 from calibnb.evidence import intervals
 from calibnb.laws import specs
+from calibnb.laws.settings import TrainingSettings, questions
 from calibnb.laws.specs import Spec
-from calibnb.models import chatformat, loading, naming
+from calibnb.models import chatformat, loading, places
 from calibnb.pipeline import params
 from calibnb.training import adapters, loop
 from calibnb.trees.attention import Body
@@ -73,12 +74,12 @@ def provenance(
 def run(study: params.Params, name: str, out: Path) -> None:
     """Train one method on the first model with the first seed, and measure it at every validation."""
     model_name, seed, method = study.models[0], study.seeds[0], study.finetune[name]
-    weights = Path("models") / naming.slug(model_name) / "weights"
+    weights = Path("models") / places.place(model_name) / "weights"
     scratch = Path(".scratch") / "reference" / name
     device = loading.pick_device(study.compute.device)
     dtype = loading.pick_dtype(study.compute.dtype, device)
     settings = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
-    measured = measures.measured_settings(settings, study.structured.settings)
+    measured = measures.measured_settings(settings, study.benchmarks.structured.settings)
     if method.mixture is not None:
         raise UserError(f"finetune.{name}.mixture: must be null in the long runs, got {method.mixture.source}")
     out.mkdir(parents=True, exist_ok=True)
@@ -95,8 +96,8 @@ def run(study: params.Params, name: str, out: Path) -> None:
             trust_remote_code=study.compute.trust_remote_code,
         )  # fmt: skip
         frame, _ = measures.run(
-            Body(network), chatformat.chat_format(tokenizer), tokenizer.get_vocab(), measured,
-            prompt=study.prompt, space=study.structured.space, search=study.structured.open,
+            Body(network), chatformat.chat_format(tokenizer), tokenizer.get_vocab(), questions(measured, study.prompt),
+            space=study.benchmarks.structured.space, search=study.benchmarks.structured.open,
         )  # fmt: skip
         prompts = step * method.prompts_per_step
         rows = summary(frame, study.bootstrap, seed)
@@ -107,9 +108,9 @@ def run(study: params.Params, name: str, out: Path) -> None:
         record.write_text(about)
 
     loop.train(
-        weights, Path("models") / naming.slug(model_name) / "reference" / name,
-        [s for s in settings if s.split in ("train", "validation")], study.families, method, study.prompt,
-        significant_digits=study.data.significant_digits, seed=seed, device=device, dtype=dtype,
+        weights, Path("models") / places.place(model_name) / "reference" / name,
+        TrainingSettings.of(study.families, study.data.validation_share, study.data.significant_digits),
+        method, study.prompt, seed=seed, device=device, dtype=dtype,
         trust_remote_code=study.compute.trust_remote_code, scratch=scratch, on_validation=measure,
     )  # fmt: skip
 

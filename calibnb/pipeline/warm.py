@@ -39,7 +39,10 @@ forked = False  # true in what :func:`serve` forks
 def kernel_environment(terminal: bool) -> dict[str, str]:
     """What a notebook's kernel starts with beside the environment; libraries read most of it when they are loaded.
 
-    terminal: whether stderr goes to one.
+    Parameters
+    ----------
+    terminal : bool
+        Whether stderr goes to one.
     """
     environment = {
         # A second busy program on the machine makes threads that wait by spinning up to ten times slower.

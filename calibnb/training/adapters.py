@@ -50,24 +50,26 @@ def with_adapter(model: PreTrainedModel, method: FinetuneParams) -> PeftModel:
     Never on embeddings or head: tied weights stay tied, the loss kernel may take the head as frozen, and every
     engine that scores with the adapter agrees (vllm-project/vllm#51594).
 
-    Raises:
-        UserError: there is nothing to adapt, something that peft cannot, or dropout where there are experts.
+    Raises
+    ------
+    UserError
+        There is nothing to adapt, something that peft cannot, or dropout where there are experts.
     """
     layers, matrices = linear_layers(model)
-    if method.lora.targets == "attention":
+    if method.lora_targets == "attention":
         layers, matrices = ([n for n in names if ATTENTION.search(n)] for names in (layers, matrices))
     kind = model.config.model_type
     if not layers:
-        raise UserError(f"lora.targets: {kind} has no linear layers for {method.lora.targets}; allowed: other models")
-    if matrices and method.lora.dropout:
+        raise UserError(f"lora_targets: {kind} has no linear layers for {method.lora_targets}; allowed: other models")
+    if matrices and method.lora_dropout:
         raise UserError(
-            f"lora.dropout: must be 0 for {kind}, whose {matrices[0]} is no layer that could drop its input, "
-            f"got {method.lora.dropout}"
+            f"lora_dropout: must be 0 for {kind}, whose {matrices[0]} is no layer that could drop its input, "
+            f"got {method.lora_dropout}"
         )
     config = LoraConfig(
-        r=method.lora.rank,
-        lora_alpha=method.lora.alpha,  # type: ignore[arg-type]  # peft multiplies by alpha / r, a fraction is fine
-        lora_dropout=method.lora.dropout,
+        r=method.lora_rank,
+        lora_alpha=method.lora_alpha,  # type: ignore[arg-type]  # peft multiplies by alpha / r, a fraction is fine
+        lora_dropout=method.lora_dropout,
         bias="none",
         task_type="CAUSAL_LM",
         target_modules=layers,
@@ -78,14 +80,14 @@ def with_adapter(model: PreTrainedModel, method: FinetuneParams) -> PeftModel:
     try:
         made = get_peft_model(model, config)
     except ValueError as error:
-        raise UserError(f"lora.targets: peft cannot put an adapter on {kind}: {error}") from error
+        raise UserError(f"lora_targets: peft cannot put an adapter on {kind}: {error}") from error
     read: Any = set_peft_model_state_dict(made, get_peft_model_state_dict(made, save_embedding_layers=False))
     lost = {name for name in read.missing_keys if made.base_model.prefix in name}
     has = _adapted(made)
     if missing := [name for name in (*layers, *matrices) if name not in has] or sorted(lost):
         raise UserError(
-            f"lora.targets: peft cannot adapt {missing[0]} of {kind} and read it back, nor {len(missing) - 1} others, "
-            f"got {method.lora.targets}; allowed: other targets or models"
+            f"lora_targets: peft cannot adapt {missing[0]} of {kind} and read it back, nor {len(missing) - 1} others, "
+            f"got {method.lora_targets}; allowed: other targets or models"
         )
     return made
 

@@ -17,11 +17,16 @@ from calibnb.errors import room
 class Progress:
     """How far a run has come.
 
-    Attributes:
-        step: steps done.
-        rows: the log so far.
-        tokens, unpacked: as in :class:`Trained`.
-        best_loss, best_step, best: lowest validation loss, its step and the trained parameters then.
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    rows : list[dict[str, float]]
+        The log so far.
+    tokens, unpacked : int
+        As in :class:`Trained`.
+    best_loss, best_step, best : float, int, dict[str, tensor]
+        Lowest validation loss, its step and the trained parameters then.
     """
 
     step: int = 0
@@ -37,10 +42,14 @@ class Progress:
 class Checkpoint:
     """A run on disk, so that a killed one resumes.
 
-    Attributes:
-        path: the file; it appears at once or not at all, and what a full disk cut off is removed.
-        run: identifies the run: a checkpoint of other settings, prompts or weights is left aside, not continued.
-        parameters: the trained parameters by name; they, ``optimizer`` and ``scheduler`` are saved and set.
+    Attributes
+    ----------
+    path : Path
+        The file; it appears at once or not at all, and what a full disk cut off is removed.
+    run : str
+        Identifies the run: a checkpoint of other settings, prompts or weights is left aside, not continued.
+    parameters : dict[str, tensor]
+        The trained parameters by name; they, ``optimizer`` and ``scheduler`` are saved and set.
     """
 
     path: Path

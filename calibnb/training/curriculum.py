@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from tqdm.auto import tqdm
 
 from calibnb.laws import canonical, specs
-from calibnb.laws.grids import FamilyGrid
 from calibnb.laws.params import PromptParams
+from calibnb.laws.settings import TrainingSettings
 from calibnb.laws.specs import Spec
 from calibnb.models import chatformat
-from calibnb.training.packing import Example, example
+from calibnb.training.mixture import Turn
+from calibnb.training.packing import Batch, Example, batch, example, ordinary_example
 from calibnb.training.params import FinetuneParams
 from calibnb.trees.trie import draw
 
@@ -39,34 +43,22 @@ def schedule(settings: Sequence[Spec], family_weights: str, rng: np.random.Gener
     return order[: len(settings)]
 
 
-def prompts_of_run(
-    settings: Sequence[Spec],
-    validation: Sequence[Spec],
-    families: dict[str, FamilyGrid],
-    method: FinetuneParams,
-    significant_digits: int,
-    seed: int,
-) -> list[Spec]:
+def prompts_of_run(settings: TrainingSettings, method: FinetuneParams, seed: int) -> list[Spec]:
     """The settings of a whole run, in order.
 
     With continuous parameters each place gets a fresh draw of its family; those that happen to be a
     validation setting or a point of the family's unseen grid are drawn again.
     """
-    total = math.ceil(method.epochs * len(settings))
+    total = math.ceil(method.epochs * len(settings.train))
     order: list[Spec] = []
     for epoch in range(math.ceil(method.epochs)):
-        order += schedule(settings, method.family_weights, np.random.default_rng([seed, 1, epoch]))
+        order += schedule(settings.train, method.family_weights, np.random.default_rng([seed, 1, epoch]))
     order = order[:total]
     if method.parameters == "grid":
         return order
     rng = np.random.default_rng([seed, 2])
-    avoid = {s.parameters for s in validation} | {
-        specs.of_point(family, point, "unseen", significant_digits).parameters
-        for family in {s.family for s in order}
-        for point in specs.grid_points(families[family].unseen or {})
-        if point
-    }
-    return [specs.continuous(families, s.family, rng, significant_digits, avoid) for s in order]
+    digits, avoid = settings.significant_digits, settings.avoid
+    return [specs.continuous(s.family, settings.ranges[s.family], rng, digits, avoid) for s in order]
 
 
 def partners(order: Sequence[Spec], seed: int) -> list[Spec]:
@@ -107,6 +99,53 @@ def ordinary_order(count: int, available: int, seed: int) -> list[int]:
 def ordinary_share(method: FinetuneParams) -> tuple[float, int]:
     """The weight of ordinary examples in the loss and how many a step has, 0 and 0 without a mixture."""
     return (method.mixture.share, method.mixture.prompts_per_step) if method.mixture else (0.0, 0)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run sees.
+
+    Attributes
+    ----------
+    order : list[Spec]
+        The settings of the whole run, ``prompts_per_step`` a step.
+    ordinary : list[Example]
+        Its ordinary examples, those of a step beside each other.
+    validation : list[Batch]
+        Fixed batches.
+    steps : int
+        Number of steps.
+    """
+
+    order: list[Spec]
+    ordinary: list[Example]
+    validation: list[Batch]
+    steps: int
+
+
+def course(
+    settings: TrainingSettings,
+    method: FinetuneParams,
+    prompt: PromptParams,
+    ordinary: Sequence[Turn],
+    chat: chatformat.ChatFormat,
+    seed: int,
+    device: torch.device,
+    show: bool,
+) -> Course:
+    """Choose what the run sees; ``show`` a bar while ordinary examples are read."""
+    order = prompts_of_run(settings, method, seed)
+    steps = math.ceil(len(order) / method.prompts_per_step)
+    _, per_step = ordinary_share(method)
+    drawn = ordinary_order(steps * per_step, len(ordinary), seed) if ordinary else []
+    # All are read, so that one that cannot be trained on is found here; those of this run are kept.
+    wanted = set(drawn)
+    read = tqdm(ordinary, "ordinary examples", leave=False, disable=not ordinary or not show)
+    made = ((i, ordinary_example(turn, chat)) for i, turn in enumerate(read))
+    examples = {i: one for i, one in made if i in wanted}
+    checked = list(make_examples(settings.validation, method, prompt, chat, seed + 1, "paths"))
+    validation = [batch(checked[a : a + 16], device) for a in range(0, len(checked), 16)]
+    return Course(order, [examples[i] for i in drawn], validation, steps)
 
 
 def in_background(items: Iterator[Any]) -> Iterator[Any]:

@@ -21,7 +21,7 @@ import yaml
 from calibnb import records
 from calibnb.errors import UserError
 from calibnb.models.chatformat import ChatFormat
-from calibnb.training.params import FinetuneParams
+from calibnb.training.params import DEFAULTS, FinetuneParams
 from calibnb.trees.sampling import Ask
 
 SELF = "self"
@@ -85,14 +85,19 @@ def write(frame: pd.DataFrame, path: Path) -> None:
 def load(source: str, own: Path) -> list[Turn]:
     """Questions and answers to mix in.
 
-    Args:
-        source: `self`, a local jsonl file, or a split of a hub dataset (`records.load`); a record is an object with the
-            texts `prompt`, `answer` and, if it likes, `system`, or with `messages`, of which the first question and its
-            answer are taken.
-        own: the file that `self` stands for, of :func:`write`.
+    Parameters
+    ----------
+    source : str
+        `self`, a local jsonl file, or a split of a hub dataset (`records.load`); a record is an object with the texts
+        `prompt`, `answer` and, if it likes, `system`, or with `messages`, of which the first question and its answer
+        are taken.
+    own : Path
+        The file that `self` stands for, of :func:`write`.
 
-    Raises:
-        UserError: a source that cannot be had, is empty or holds a malformed record, which is named.
+    Raises
+    ------
+    UserError
+        A source that cannot be had, is empty or holds a malformed record, which is named.
     """
     place = str(own) if source == SELF else source
     turns = [_turn(record, where) for where, record in records.load(place, "finetune.mixture.source", SELF)]
@@ -128,4 +133,4 @@ def _first_exchange(messages: Any, where: str) -> dict[str, Any]:
 def without(name: str, methods: Mapping[str, FinetuneParams]) -> str | None:
     """The method that differs from `name` in its mixture alone, if there is one."""
     plain = methods[name].model_copy(update={"mixture": None, "kl_to_base": 0.0})
-    return next((other for other, method in methods.items() if method == plain), None)
+    return next((other for other, method in methods.items() if method == plain and other != DEFAULTS), None)

@@ -14,8 +14,8 @@ from calibnb.trees.attention import Body, head_logits
 class _WeightedCrossEntropy(torch.autograd.Function):
     """``sum_e weight[e] * -log softmax(hidden @ head^T)[entry[e], token[e]]`` without keeping the logits.
 
-    With ``reference [r, h]`` and ``pull [r]`` also ``sum_i pull[i] * KL(p_i || q_i)``, where ``q_i`` is the law that
-    ``hidden[i]`` gives to the next token and ``p_i`` the one that ``reference[i]`` gives, which has no gradient.
+    With ``reference [r, h]`` and ``kl_weight [r]`` also ``sum_i kl_weight[i] * KL(p_i || q_i)``, where ``q_i`` is the
+    law that ``hidden[i]`` gives to the next token and ``p_i`` the one that ``reference[i]`` gives, without a gradient.
 
     The head is frozen, so the gradient for the hidden states can be made while the logits of a chunk of
     rows are at hand, and the ``[r, v]`` logits (gigabytes for a large vocabulary) never exist at once.
@@ -34,7 +34,7 @@ class _WeightedCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         chunk: int,
         reference: Tensor | None,
-        pull: Tensor,
+        kl_weight: Tensor,
     ) -> Tensor:
         loss = hidden.new_zeros((), dtype=torch.float64)
         gradient = torch.empty_like(hidden)
@@ -48,16 +48,16 @@ class _WeightedCrossEntropy(torch.autograd.Function):
             logp = torch.log_softmax(head_logits(h, head32, bias), dim=-1)
             loss -= (w * logp[row, tok]).double().sum()
             per_row = torch.zeros(len(h), dtype=torch.float32, device=h.device).index_add_(0, row, w)
-            near = None
+            weighted_base = None
             if reference is not None:
                 of_base = torch.log_softmax(head_logits(reference[a : a + chunk], head32, bias), dim=-1)
-                near = of_base.exp() * pull[a : a + chunk, None]
-                loss += (near * (of_base - logp)).double().sum()
-                per_row += pull[a : a + chunk]
+                weighted_base = of_base.exp() * kl_weight[a : a + chunk, None]
+                loss += (weighted_base * (of_base - logp)).double().sum()
+                per_row += kl_weight[a : a + chunk]
             # d loss / d logits = (sum of the row's weights) * softmax - weights at the scored tokens
             slope = logp.exp_().mul_(per_row[:, None])
-            if near is not None:
-                slope -= near
+            if weighted_base is not None:
+                slope -= weighted_base
             slope.index_put_((row, tok), -w, accumulate=True)
             gradient[a : a + chunk] = slope.to(head.dtype) @ head
         ctx.save_for_backward(gradient)
@@ -73,8 +73,8 @@ class TrieLoss(nn.Module):
     """Mean loss per answer of a batch, in nats: KL(target || model) up to the estimator's noise.
 
     A module, so that accelerate can wrap it: mixed precision and gradient synchronisation follow its forward.
-    With ``near > 0`` it is ``own`` times that plus ``near`` times KL(base || adapter) of the next token, averaged
-    as the loss is; the base is the model with its adapter switched off.
+    With ``kl_weight > 0`` it is ``loss_weight`` times that plus ``kl_weight`` times KL(base || adapter) of the next
+    token, averaged as the loss is; the base is the model with its adapter switched off.
     """
 
     def __init__(self, model: nn.Module, chunk: int = 128) -> None:
@@ -83,16 +83,16 @@ class TrieLoss(nn.Module):
         self.body = Body(model)
         self.chunk = chunk
 
-    def forward(self, batch: Batch, own: float = 1.0, near: float = 0.0) -> Tensor:
+    def forward(self, batch: Batch, loss_weight: float = 1.0, kl_weight: float = 0.0) -> Tensor:
         head = self.body.head
         reference = None
-        if near:
+        if kl_weight:
             with torch.no_grad(), self.model.disable_adapter():  # type: ignore[operator]
                 reference = self.body.rows(batch.rows, batch.prefix)[batch.scored].to(head.weight.dtype)
         hidden = self.body.rows(batch.rows, batch.prefix)[batch.scored].to(head.weight.dtype)
         per_row = hidden.new_zeros(len(hidden), dtype=torch.float32).index_add_(0, batch.entry, batch.weight)
         loss: Tensor = _WeightedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden, head.weight, self.body.head32, head.bias,
-            batch.entry, batch.token, own * batch.weight, self.chunk, reference, near * per_row,
+            batch.entry, batch.token, loss_weight * batch.weight, self.chunk, reference, kl_weight * per_row,
         )  # fmt: skip
-        return loss - own * batch.entropy
+        return loss - loss_weight * batch.entropy

@@ -62,13 +62,20 @@ def ordinary_example(turn: Turn, chat: chatformat.ChatFormat) -> Example:
 class Batch:
     """Packed prompts and the entries of their losses.
 
-    Attributes:
-        prefix: tokens that all prompts share, encoded once.
-        rows: the packed rows.
-        scored: ``[r]`` flat indices into the rows at which next tokens are scored.
-        entry: ``[k]`` index into ``scored`` of each loss entry; ``token`` and ``weight`` as in Objective.
-        entropy: the loss of a perfect model.
-        prompts: number of prompts.
+    Attributes
+    ----------
+    prefix : list[int]
+        Tokens that all prompts share, encoded once.
+    rows : Rows
+        The packed rows.
+    scored : [r] tensor
+        Flat indices into the rows at which next tokens are scored.
+    entry : [k] tensor
+        Index into ``scored`` of each loss entry; ``token`` and ``weight`` as in Objective.
+    entropy : float
+        The loss of a perfect model.
+    prompts : int
+        Number of prompts.
     """
 
     prefix: list[int]
@@ -99,3 +106,27 @@ def batch(examples: Sequence[Example], device: torch.device, row_tokens: int = R
         entropy=sum(e.loss.entropy for e in examples) / len(examples),
         prompts=len(examples),
     )
+
+
+def kinds(examples: Sequence[Example], packed: Batch) -> list[str]:
+    """What each token of a batch's rows is, without the beginning that all prompts share: a letter a token.
+
+    Parameters
+    ----------
+    examples : Sequence[Example]
+        What `packed` was made of.
+    packed : Batch
+        The batch.
+
+    Returns
+    -------
+    list[str]
+        A text a row: ``p`` a prompt's token, ``a`` one of its answers, ``.`` padding.
+    """
+    letters = np.full(packed.rows.token.numel(), ".")
+    for one, start in zip(examples, packed.rows.start, strict=True):
+        prompt_size = len(one.prompt) - len(packed.prefix)
+        kept = int(ancestors_of(one.trie, np.unique(one.loss.node)).sum()) - 1
+        letters[start : start + prompt_size] = "p"
+        letters[start + prompt_size : start + prompt_size + kept] = "a"
+    return ["".join(row) for row in letters.reshape(tuple(packed.rows.token.shape))]

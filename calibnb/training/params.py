@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from calibnb.blocks import Block, Count, Positive, Share, line_of_text, refusal
 from calibnb.errors import UserError
-from calibnb.laws.params import SpaceParams
+from calibnb.laws.grids import Discretisation
+from calibnb.laws.params import Bins, Decimals, SpaceParams
 from calibnb.yaml_files import decode
 
 # Variants that nothing is trained for: the model as it comes, and at a fitted temperature.
 UNTRAINED = ("base", "temperature")
 
+TRAINING_SETTINGS = Path("items/training/settings.json")  # what training may see, of the stage `items`
+
+# The block of `finetune` that is no method: what methods have where they say nothing else.
+DEFAULTS = "defaults"
+
 
 def _method_name(raw: Any) -> Any:
     # It is part of stage names and command lines, and files that `merge` makes of this one spell it without quotes.
     name = isinstance(raw, str) and re.fullmatch(r"[a-z0-9][a-z0-9_-]*", raw)
-    if not name or raw in UNTRAINED or not _reads_as_text(raw):
-        names = " and ".join(UNTRAINED)
+    if not name or raw in (*UNTRAINED, DEFAULTS) or not _reads_as_text(raw):
+        names = f"{', '.join(UNTRAINED)} and {DEFAULTS}"
         raise refusal(f'a name of lower-case letters, digits, "_" and "-" that YAML reads as text, not {names}', raw)
     return raw
 
@@ -35,13 +42,6 @@ def _reads_as_text(raw: str) -> bool:
 MethodName = Annotated[str, BeforeValidator(_method_name)]
 
 
-class LoraParams(Block):
-    rank: Annotated[int, Field(ge=1, le=1024)]
-    alpha: Positive
-    dropout: Share
-    targets: Literal["attention", "all-linear"]
-
-
 class MixtureParams(Block):
     """Ordinary examples beside calibration: see `mixture`."""
 
@@ -51,7 +51,11 @@ class MixtureParams(Block):
 
 
 class FinetuneParams(Block):
-    """One method of fine-tuning; params.yaml says what each key does."""
+    """One method of fine-tuning; params.yaml says what each key does.
+
+    Its keys are flat: a method takes those that it does not give from the defaults, by a merge of YAML, in which blocks
+    would be shared and a change of one method's would be a change of all.
+    """
 
     estimator: Literal["paths", "samples", "trie"]
     draws: Literal["iid", "stratified"]
@@ -59,7 +63,9 @@ class FinetuneParams(Block):
     completions: Literal["own", "other"]
     parameters: Literal["grid", "continuous"]
     family_weights: Literal["settings", "equal"]
-    space: SpaceParams
+    discretisation: Discretisation
+    num_decimals: Decimals
+    max_bins: Bins
     average: Literal["tokens", "path"]
     epochs: Positive
     prompts_per_step: Count
@@ -71,10 +77,18 @@ class FinetuneParams(Block):
     validations: Count
     mixture: MixtureParams | None
     kl_to_base: Annotated[float, Field(ge=0)]
-    lora: LoraParams
+    lora_rank: Annotated[int, Field(ge=1, le=1024)]
+    lora_alpha: Positive
+    lora_dropout: Share
+    lora_targets: Literal["attention", "all-linear"]
+
+    @property
+    def space(self) -> SpaceParams:
+        """The answers that a target spreads over."""
+        return SpaceParams(discretisation=self.discretisation, num_decimals=self.num_decimals, max_bins=self.max_bins)
 
 
-Methods = dict[MethodName, FinetuneParams]
+Methods = dict[Literal["defaults"] | MethodName, FinetuneParams]
 
 
 class TemperatureParams(Block):

@@ -45,9 +45,12 @@ UNREADABLE = (ArithmeticError, AssertionError, AttributeError, LookupError, Runt
 class Segment:
     """A tree of tokens that follows a shared prefix: the rest of a prompt and some trie nodes.
 
-    Attributes:
-        token, position, end: ``[s]`` each; ``end`` counts within the segment.
-        index: ``[n]`` where the output of a trie node stands in the segment; -1 for nodes left out.
+    Attributes
+    ----------
+    token, position, end : [s] int array
+        ``end`` counts within the segment.
+    index : [n] int array
+        Where the output of a trie node stands in the segment; -1 for nodes left out.
     """
 
     token: Ints
@@ -60,9 +63,12 @@ class Segment:
 class Rows:
     """Segments packed into rows of equal length.
 
-    Attributes:
-        token, position, end: ``[b, s]`` tensors; padding tokens see only themselves and the prefix.
-        start: for each segment the flat index of its first token in ``b * s``.
+    Attributes
+    ----------
+    token, position, end : [b, s] tensor
+        Padding tokens see only themselves and the prefix.
+    start : int array
+        For each segment the flat index of its first token in ``b * s``.
     """
 
     token: Tensor
@@ -74,11 +80,17 @@ class Rows:
 def segment(prompt: Sequence[int], shared: int, trie: Trie, keep: Bools) -> Segment:
     """Lay out the prompt's own tokens and the kept trie nodes as one segment.
 
-    Args:
-        prompt: all tokens of the prompt; the last one is the trie's root.
-        shared: how many of its first tokens are encoded elsewhere; at most ``len(prompt) - 1``.
-        keep: ``[n]`` mask of nodes to run, closed under parents; the root is always run. End nodes need no
-            forward pass, nothing follows them.
+    Parameters
+    ----------
+    prompt : Sequence[int]
+        All tokens of the prompt; the last one is the trie's root.
+    shared : int
+        How many of its first tokens are encoded elsewhere; at most ``len(prompt) - 1``.
+    trie : Trie
+        The answers.
+    keep : [n] bool array
+        Mask of nodes to run, closed under parents; the root is always run. End nodes need no forward pass, nothing
+        follows them.
     """
     if not 0 <= shared < len(prompt):
         raise ValueError("at least the last prompt token belongs to the segment")
@@ -194,13 +206,18 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 class Body:
     """A causal language model split where the trie needs it: layers, then the head on chosen rows.
 
-    Args:
-        model: a transformers causal language model, or a peft model around one.
-        temperature: divides the logits, in every measurement and in sampling.
+    Parameters
+    ----------
+    model : nn.Module
+        A transformers causal language model, or a peft model around one.
+    temperature : float
+        Divides the logits, in every measurement and in sampling.
 
-    Raises:
-        UserError: for models that would be measured wrongly: they give other hidden states in a tree than by their
-            own forward, or other logits than a plain linear map of the last hidden states. Both are tried once.
+    Raises
+    ------
+    UserError
+        For models that would be measured wrongly: they give other hidden states in a tree than by their own forward, or
+        other logits than a plain linear map of the last hidden states. Both are tried once.
     """
 
     def __init__(self, model: nn.Module, temperature: float = 1.0) -> None:
@@ -380,8 +397,12 @@ class Body:
 def blocks(trie: Trie, size: int) -> Iterator[tuple[Bools, Bools]]:
     """Cut the inner nodes into depth-first blocks of at most ``size``.
 
-    Yields ``(keep, own)`` masks: the nodes to run (the block and its ancestors) and the block itself. Every
-    inner node belongs to exactly one block; only the short ancestor chains are run again.
+    Every inner node belongs to exactly one block; only the short ancestor chains are run again.
+
+    Yields
+    ------
+    tuple[bool array, bool array]
+        ``(keep, own)`` masks: the nodes to run (the block and its ancestors) and the block itself.
     """
     inner = np.flatnonzero(~trie.is_end)
     for a in range(0, len(inner), size):

@@ -40,10 +40,14 @@ MAX_FRONTIER = 50_000
 class NumberTokens:
     """The tokens of a vocabulary that can occur inside a number.
 
-    Attributes:
-        token: ``[t]`` token ids.
-        text: their strings, made of digits, a point and a minus sign.
-        next_state: ``[5, t]`` grammar state after the token, -1 where the token would leave the grammar.
+    Attributes
+    ----------
+    token : [t] int array
+        Token ids.
+    text : list[str]
+        Their strings, made of digits, a point and a minus sign.
+    next_state : [5, t] int array
+        Grammar state after the token, -1 where the token would leave the grammar.
     """
 
     token: Ints
@@ -75,15 +79,24 @@ def number_tokens(vocabulary: Mapping[str, int]) -> NumberTokens:
 class OpenLaw:
     """The law of a model's answers, as far as the search went.
 
-    Attributes:
-        text: ``[k]`` numbers as written, one entry a token path.
-        value: ``[k]`` their values.
-        mass: ``[k]`` probability of the path, end token included.
-        open_low, open_high: ``[o]`` for each unexpanded prefix the interval of all numbers it can still become.
-        open_value: ``[o]`` one number of that interval: its middle, or the prefix as it stands where it is an integer.
-        open_mass: ``[o]`` the prefix's probability.
-        passes: forward passes used.
-        nodes: prefixes expanded.
+    Attributes
+    ----------
+    text : list[str]
+        ``[k]`` numbers as written, one entry a token path.
+    value : [k] float array
+        Their values.
+    mass : [k] float array
+        Probability of the path, end token included.
+    open_low, open_high : [o] float array
+        For each unexpanded prefix the interval of all numbers it can still become.
+    open_value : [o] float array
+        One number of that interval: its middle, or the prefix as it stands where it is an integer.
+    open_mass : [o] float array
+        The prefix's probability.
+    passes : int
+        Forward passes used.
+    nodes : int
+        Prefixes expanded.
     """
 
     text: list[str]
@@ -126,7 +139,7 @@ def interval(text: str, state: int) -> tuple[float, float]:
 def open_law(
     body: Body,
     prompt: Sequence[int],
-    numbers: NumberTokens,
+    tokens: NumberTokens,
     end_id: int,
     *,
     tolerance: float,
@@ -136,19 +149,28 @@ def open_law(
 ) -> OpenLaw:
     """Search the numbers a model can write, heaviest prefixes first.
 
-    Args:
-        body: the model.
-        prompt: the prompt's tokens; the answer starts after the last one.
-        numbers: the vocabulary's number tokens.
-        end_id: the token that completes an answer.
-        tolerance: stop once the open mass is at most this share of the mass known to be on numbers.
-        max_nodes: expand at most this many prefixes.
-        nodes_per_pass: how many prefixes one forward pass expands.
-        max_tokens: longer answers count as open.
+    Parameters
+    ----------
+    body : Body
+        The model.
+    prompt : Sequence[int]
+        The prompt's tokens; the answer starts after the last one.
+    tokens : NumberTokens
+        The vocabulary's number tokens.
+    end_id : int
+        The token that completes an answer.
+    tolerance : float
+        Stop once the open mass is at most this share of the mass known to be on numbers.
+    max_nodes : int
+        Expand at most this many prefixes.
+    nodes_per_pass : int
+        How many prefixes one forward pass expands.
+    max_tokens : int
+        Longer answers count as open.
     """
     device, width = body.device, len(prompt) - 1
     cache = body.encode(prompt[:-1]) or DynamicCache()
-    vocabulary = torch.from_numpy(numbers.token).to(device)
+    token_ids = torch.from_numpy(tokens.token).to(device)
     # Expanded nodes; ancestor[i, j] says that j is i or above it, in the order in which the cache grew.
     ancestor: Bools = np.zeros((max_nodes, max_nodes), bool)
     depth = np.zeros(max_nodes, np.int64)
@@ -164,7 +186,7 @@ def open_law(
     closed_logp: list[Floats] = []
 
     def text_of(parent: int, column: int) -> str:
-        return "" if parent < 0 else texts[parent] + numbers.text[column]
+        return "" if parent < 0 else texts[parent] + tokens.text[column]
 
     while len(frontier["logp"]) and expanded < max_nodes:
         mass = np.exp(frontier["logp"])
@@ -191,21 +213,21 @@ def open_law(
         expanded += count
         passes += 1
 
-        last = np.where(has_parent, numbers.token[chosen["column"]], prompt[-1])
+        last = np.where(has_parent, tokens.token[chosen["column"]], prompt[-1])
         position = torch.from_numpy(width + depth[new]).to(device)[None]
         visible = np.concatenate([np.ones((count, width), bool), ancestor[new, :expanded]], axis=1)
         key_position = torch.from_numpy(np.concatenate([np.arange(width), width + depth[:expanded]])).to(device)[None]
         token = torch.from_numpy(last).to(device)[None]
         hidden = body.forward(token, position, torch.from_numpy(visible).to(device)[None], key_position, cache)[0]
         logp = body.log_probabilities(hidden)
-        going = logp[:, vocabulary].double().cpu().numpy() + chosen["logp"][:, None]  # [count, t]
+        going = logp[:, token_ids].double().cpu().numpy() + chosen["logp"][:, None]  # [count, t]
         ending = logp[:, end_id].double().cpu().numpy() + chosen["logp"]
 
         complete = np.isin(chosen["state"], COMPLETE)
         closed_text.extend(texts[i] for i in new[complete])
         closed_logp.append(ending[complete])
         number_mass += float(np.exp(ending[complete]).sum())
-        states = numbers.next_state[chosen["state"]]  # [count, t]
+        states = tokens.next_state[chosen["state"]]  # [count, t]
         row, column = np.nonzero(states >= 0)
         grown = {"parent": new[row], "column": column, "state": states[row, column], "logp": going[row, column]}
         frontier = {k: np.concatenate([frontier[k], grown[k]]) for k in frontier}

@@ -58,7 +58,17 @@ def pick(logits: Tensor, uniform: Tensor) -> Tensor:
     The block of tokens is found first and then the token in it, which is, up to the rounding of a block's sum, the
     token that one long cumulative sum would find, in a third of the memory. Nothing is normalised on the way.
 
-    logits: (B or 1, V) in float32; uniform: (B,) float64 in [0, 1). Returns int64 (B,).
+    Parameters
+    ----------
+    logits : [b or 1, v] tensor
+        float32.
+    uniform : [b] tensor
+        float64, in [0, 1).
+
+    Returns
+    -------
+    [b] tensor
+        int64.
     """
     weight = (logits - logits.amax(-1, keepdim=True)).exp_()
     q = torch.nn.functional.pad(weight, (0, -weight.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
@@ -80,9 +90,12 @@ class _Rows:
     A row is a tree: the prompt's keys are seen by all of its draws, a draw's own keys by that draw. So the prompt's
     keys are stored once for several draws, and a draw that has ended costs nothing but its keys.
 
-    Attributes:
-        owner, position: ``[r, k]`` of the keys.
-        start: ``[r]`` position of the first token of the answers.
+    Attributes
+    ----------
+    owner, position
+        ``[r, k]`` of the keys.
+    start
+        ``[r]`` position of the first token of the answers.
     """
 
     def __init__(self, body: Body, prompts: Sequence[Sequence[int]], row_prompt: Tensor) -> None:
@@ -123,10 +136,10 @@ class _Rows:
 
 
 def _write(
-    body: Body, prompts: Sequence[Sequence[int]], numbers: Tensor, end_id: int, draws_per_row: int
+    body: Body, prompts: Sequence[Sequence[int]], uniform: Tensor, end_id: int, draws_per_row: int
 ) -> list[list[list[int]]]:
-    """Token ids of the answers to prompts: ``numbers`` ``[p, draws, steps]`` are the uniform numbers behind them."""
-    device, (_, draws, steps) = body.device, numbers.shape
+    """Token ids of the answers to prompts: ``uniform`` ``[p, draws, steps]`` are the random numbers behind them."""
+    device, (_, draws, steps) = body.device, uniform.shape
     answers: list[list[list[int]]] = [[[] for _ in range(draws)] for _ in prompts]
     per_prompt = -(-draws // draws_per_row)
     rows = _Rows(body, prompts, torch.arange(len(prompts), device=device).repeat_interleave(per_prompt))
@@ -138,7 +151,7 @@ def _write(
     first = body.logits(rows.last)
     for i in range(len(prompts)):
         here = prompt == i
-        token[here] = pick(first[i : i + 1], numbers[i, :, 0])
+        token[here] = pick(first[i : i + 1], uniform[i, :, 0])
     for step in range(1, steps + 1):
         alive = token != end_id
         prompt, draw, row, token = prompt[alive], draw[alive], row[alive], token[alive]
@@ -151,7 +164,7 @@ def _write(
             rows.keep(present)
             row = place
         hidden = rows.step(row, draw % draws_per_row, token, step - 1)
-        token = pick(body.logits(hidden), numbers[prompt, draw, step])
+        token = pick(body.logits(hidden), uniform[prompt, draw, step])
     return answers
 
 
@@ -170,25 +183,39 @@ def sample(
 ) -> Iterator[tuple[int, list[str]]]:
     """Draw answers to prompts, prompts of like length together.
 
-    Args:
-        body: the model, in evaluation mode; its temperature applies.
-        prompts: token ids from `ChatFormat.prompt_ids`.
-        draws: answers to a prompt.
-        max_new_tokens: an answer that has not ended by then is returned as far as it got.
-        batch: answers written at once; it sets memory and speed, and the answers only by the model's rounding.
-        first: number of the first draw: the second hundred answers are those that two hundred would have ended with.
-        ended: whether an answer that has not ended is returned as an empty text instead.
+    Parameters
+    ----------
+    body : Body
+        The model, in evaluation mode; its temperature applies.
+    chat : ChatFormat
+        The model's chat format.
+    prompts : Sequence[Sequence[int]]
+        Token ids from `ChatFormat.prompt_ids`.
+    draws : int
+        Answers to a prompt.
+    max_new_tokens : int
+        An answer that has not ended by then is returned as far as it got.
+    batch : int
+        Answers written at once; it sets memory and speed, and the answers only by the model's rounding.
+    seed : int
+        Seed of the uniform numbers.
+    first : int
+        Number of the first draw: the second hundred answers are those that two hundred would have ended with.
+    ended : bool
+        Whether an answer that has not ended is returned as an empty text instead.
 
-    Yields:
-        The number of a prompt and the texts of its answers in the order of the draws, without the end of the
-        turn; prompts in the order of their lengths. Special tokens inside an answer stay in its text, so that
-        such an answer is not taken for a number.
+    Yields
+    ------
+    tuple[int, list[str]]
+        The number of a prompt and the texts of its answers in the order of the draws, without the end of the turn;
+        prompts in the order of their lengths. Special tokens inside an answer stay in its text, so that such an answer
+        is not taken for a number.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     together = max(1, batch // draws)
     for start in range(0, len(order), together):
         group = [prompts[i] for i in order[start : start + together]]
-        numbers = torch.from_numpy(
+        uniform = torch.from_numpy(
             np.stack([uniforms(ids, seed=seed, draws=draws, steps=max_new_tokens, first=first) for ids in group])
         ).to(body.device)
         # Keys are stored once a row, so wide rows save memory; each draw attends to all keys of its row, so narrow
@@ -196,7 +223,7 @@ def sample(
         draws_per_row = max(1, min(draws, KEYS_PER_PROMPT_TOKEN * max(map(len, group)) // max_new_tokens))
         ids: list[list[list[int]]] = [[] for _ in group]
         for a in range(0, draws, batch):
-            part = _write(body, group, numbers[:, a : a + batch], chat.end_id, draws_per_row)
+            part = _write(body, group, uniform[:, a : a + batch], chat.end_id, draws_per_row)
             ids = [[*whole, *more] for whole, more in zip(ids, part, strict=True)]
         for place, answers in enumerate(ids):
             if ended:  # the end of the turn is not among the tokens: one more would have been it
@@ -244,13 +271,20 @@ class Journal:
 class Sampler:
     """An `Ask` of one model.
 
-    Attributes:
-        body, chat: the model and its chat format.
-        batch: answers written at once.
-        seed: of the uniform numbers.
-        journal: where answers are kept until the stage is done.
-        system: a system message before every prompt, or None.
-        ended: whether answers that have not ended within ``max_new_tokens`` are empty texts.
+    Attributes
+    ----------
+    body, chat : Body, ChatFormat
+        The model and its chat format.
+    batch : int
+        Answers written at once.
+    seed : int
+        Seed of the uniform numbers.
+    journal : Journal
+        Where answers are kept until the stage is done.
+    system : str or None
+        A system message before every prompt, or None.
+    ended : bool
+        Whether answers that have not ended within ``max_new_tokens`` are empty texts.
     """
 
     body: Body

@@ -26,14 +26,22 @@ Bools = npt.NDArray[np.bool_]
 class Trie:
     """A token trie in depth-first preorder; node 0 is the root, the prompt's last token.
 
-    Attributes:
-        token: ``[n]`` token of each node; -1 at the root, which is part of the prompt.
-        parent: ``[n]`` index of the parent; -1 at the root.
-        depth: ``[n]`` number of answer tokens up to and including the node; 0 at the root.
-        end: ``[n]`` one past the last descendant, so ``v:end[v]`` is the subtree of ``v``.
-        is_end: ``[n]`` whether the node is an end-of-turn token, where an answer is complete.
-        path: ``[m, l]`` the nodes of answer ``i`` in order, its end node last, padded with -1.
-        mass: ``[n]`` probability of all answers that pass the node; 1 at the root.
+    Attributes
+    ----------
+    token : [n] int array
+        Token of each node; -1 at the root, which is part of the prompt.
+    parent : [n] int array
+        Index of the parent; -1 at the root.
+    depth : [n] int array
+        Number of answer tokens up to and including the node; 0 at the root.
+    end : [n] int array
+        One past the last descendant, so ``v:end[v]`` is the subtree of ``v``.
+    is_end : [n] bool array
+        Whether the node is an end-of-turn token, where an answer is complete.
+    path : [m, l] int array
+        The nodes of answer ``i`` in order, its end node last, padded with -1.
+    mass : [n] float array
+        Probability of all answers that pass the node; 1 at the root.
     """
 
     token: Ints
@@ -76,14 +84,20 @@ class Trie:
 def build(answers: Sequence[Sequence[int]], probabilities: npt.ArrayLike, end_id: int) -> Trie:
     """Merge tokenised answers into a trie.
 
-    Args:
-        answers: ``m`` token sequences, the end token not yet appended. Empty sequences are allowed (the
-            empty answer is the end token alone).
-        probabilities: ``[m]`` their probabilities; equal sequences are merged by adding up.
-        end_id: the token that ends the assistant's turn.
+    Parameters
+    ----------
+    answers : Sequence[Sequence[int]]
+        ``m`` token sequences, the end token not yet appended. Empty sequences are allowed (the empty answer is the end
+        token alone).
+    probabilities : [m] array-like
+        Their probabilities; equal sequences are merged by adding up.
+    end_id : int
+        The token that ends the assistant's turn.
 
-    Raises:
-        ValueError: if there is no answer, or an answer holds the end token itself.
+    Raises
+    ------
+    ValueError
+        If there is no answer, or an answer holds the end token itself.
     """
     m = len(answers)
     if m == 0:
@@ -135,11 +149,16 @@ class Objective:
 
     Soft paths, hard samples and the full trie all have this form, which is why one kernel serves them.
 
-    Attributes:
-        node: ``[k]`` the trie node at whose output the entry is scored.
-        token: ``[k]`` the next token that is scored there.
-        weight: ``[k]`` its weight; the weights at a node sum to how often that node counts.
-        entropy: the loss at ``q = target``; subtracting it turns a cross-entropy into a KL divergence.
+    Attributes
+    ----------
+    node : [k] int array
+        The trie node at whose output the entry is scored.
+    token : [k] int array
+        The next token that is scored there.
+    weight : [k] float array
+        Its weight; the weights at a node sum to how often that node counts.
+    entropy : float
+        The loss at ``q = target``; subtracting it turns a cross-entropy into a KL divergence.
     """
 
     node: Ints
@@ -155,12 +174,21 @@ def objective(trie: Trie, counts: npt.ArrayLike, estimator: str, average: str = 
     ``trie`` is that sum itself; ``paths`` keeps the prefixes on drawn answers, with the full next-token
     target at each (the paper's soft target); ``samples`` keeps only the drawn tokens (its hard target).
 
-    Args:
-        counts: ``[m]`` how often each answer was drawn (ignored by ``trie``).
-        average: ``tokens`` weighs every drawn token alike, so that the expectation is KL(P || Q) per answer;
-            ``path`` first averages over the tokens of an answer, as the paper's soft loss does.
+    Parameters
+    ----------
+    trie : Trie
+        The answers.
+    counts : [m] array-like
+        How often each answer was drawn (ignored by ``trie``).
+    estimator : str
+        `trie`, `paths` or `samples`.
+    average : str
+        ``tokens`` weighs every drawn token alike, so that the expectation is KL(P || Q) per answer; ``path`` first
+        averages over the tokens of an answer, as the paper's soft loss does.
 
-    Returns:
+    Returns
+    -------
+    Objective
         An objective whose total is per answer: it is divided by the number of draws.
     """
     children = np.arange(1, len(trie.token))

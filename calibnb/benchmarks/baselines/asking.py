@@ -84,7 +84,12 @@ def verbalised_law(text: str) -> tuple[list[str], Floats]:
 def verbalised(ask: Ask, *, seed: int) -> Ask:
     """The same questions, each draw an answer taken at random from a list that the model writes anew.
 
-    seed: of the numbers that pick from the lists; a draw depends on seed, question and its number.
+    Parameters
+    ----------
+    ask : Ask
+        Draws the lists.
+    seed : int
+        Seed of the numbers that pick from the lists; a draw depends on seed, question and its number.
     """
 
     def asked(prompts: Sequence[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:

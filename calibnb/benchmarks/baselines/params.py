@@ -7,10 +7,11 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from calibnb.benchmarks.openended.params import category_names
-from calibnb.blocks import Block, Count
+from calibnb.benchmarks.params import BenchmarkParams
+from calibnb.blocks import Count
 
 
-class BaselinesParams(Block):
+class BaselinesParams(BenchmarkParams):
     """Inference-time baselines that ask in another way, and plain questions beside them."""
 
     settings: Count

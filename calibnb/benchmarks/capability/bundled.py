@@ -166,7 +166,9 @@ def items(task: str, count: int, seed: int) -> list[Item]:
     left = list(range(1, levels + 1))
     while len(found) < count:
         if not left:
-            raise UserError(f"capability.items: {task} has {len(found) - examples} items, got {count - examples}")
+            raise UserError(
+                f"benchmarks.capability.items: {task} has {len(found) - examples} items, got {count - examples}"
+            )
         for level in list(left):
             fresh = (made for made in (make(level, rng) for _ in range(1000)) if made["question"] not in found)
             item = next(fresh, None)

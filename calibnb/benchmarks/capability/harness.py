@@ -46,7 +46,12 @@ def tiny_task(name: str, data: Path | None) -> dict[str, Any]:
     As the harness has them these tasks need a package that is on no index, which estimates the whole benchmark's score;
     here :mod:`calibnb.benchmarks.capability.irt` does that, from the scores of the items.
 
-    data: a folder with the hub's data sets as subfolders (``tinyMMLU``, ...).
+    Parameters
+    ----------
+    name : str
+        Name of the task, as the harness calls it.
+    data : Path or None
+        A folder with the hub's data sets as subfolders (``tinyMMLU``, ...).
     """
     folder = Path(lm_eval.tasks.__path__[0]) / "tinyBenchmarks"
 
@@ -76,7 +81,9 @@ def tiny_task(name: str, data: Path | None) -> dict[str, Any]:
     if data is not None:
         local = data / config["dataset_path"].split("/")[1]
         if not local.is_dir():
-            raise UserError(f"capability.data: no folder {local}; allowed: null, or a folder with {local.name} in it")
+            raise UserError(
+                f"benchmarks.capability.data: no folder {local}; allowed: null, or a folder with {local.name} in it"
+            )
         config["dataset_path"] = str(local)
     return config
 
@@ -147,23 +154,38 @@ def run(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Ask a model the questions of some tasks of the harness.
 
-    Args:
-        body: the model with its adapter, as it is measured everywhere else, at temperature 1.
-        tasks: `bundled`, or names of tasks, of the harness or of the suite (``calibnb_...``).
-        suite: the folder of :func:`write_suite`.
-        data: see :func:`tiny_task`.
-        limit: at most so many questions a task.
-        seed: of the choice of examples, where a task chooses them at random.
+    Parameters
+    ----------
+    body : Body
+        The model with its adapter, as it is measured everywhere else, at temperature 1.
+    chat : ChatFormat
+        The model's chat format.
+    tasks : str or Sequence[str]
+        `bundled`, or names of tasks, of the harness or of the suite (``calibnb_...``).
+    suite : Path
+        The folder of :func:`write_suite`.
+    data : Path or None
+        See :func:`tiny_task`.
+    limit : int or None
+        At most so many questions a task.
+    batch : int
+        Questions in one pass.
+    seed : int
+        Seed of the choice of examples, where a task chooses them at random.
 
-    Returns:
+    Returns
+    -------
+    tuple[DataFrame, dict[str, Any]]
         A row a question: ``task, item, level, score``, the score mostly 1 or 0. A task that the harness scores in
         several ways is several tasks here, named after filter and metric; what is no mean over the questions is left
-        out. And what identifies the measurement: the
-        harness's version, and version, hash and number of examples of each task.
+        out. And what identifies the measurement: the harness's version, and version, hash and number of examples of
+        each task.
 
-    Raises:
-        UserError: a task that neither the harness nor the suite knows, whose code needs a package that is not there,
-            whose data cannot be had, or that has no scores of its questions, such as one of perplexity.
+    Raises
+    ------
+    UserError
+        A task that neither the harness nor the suite knows, whose code needs a package that is not there, whose data
+        cannot be had, or that has no scores of its questions, such as one of perplexity.
     """
     names = [f"calibnb_{task}" for task in TASKS] if tasks == "bundled" else list(tasks)
     # The harness's group asks for a package that is in no index: its tasks stand for it.
@@ -174,7 +196,8 @@ def run(
     for name in names:
         if name not in ours and name not in manager.all_tasks:
             raise UserError(
-                f"capability.tasks: unknown task {name!r}; allowed: bundled, and what `lm_eval ls tasks` lists"
+                f"benchmarks.capability.tasks: unknown task {name!r}; allowed: bundled, and what `lm_eval ls tasks` "
+                "lists"
             )
     here = {f"calibnb_{task}" for task in TASKS} | (set() if data is None else set(TINY))
     name = ""
@@ -189,8 +212,8 @@ def run(
         for task in loaded:
             if not averaged[task]:
                 raise UserError(
-                    f"capability.tasks: {task} gives its questions no scores whose mean is the task's; allowed: tasks "
-                    "with one, such as acc or exact_match"
+                    f"benchmarks.capability.tasks: {task} gives its questions no scores whose mean is the task's; "
+                    "allowed: tasks with one, such as acc or exact_match"
                 )
         found = simple_evaluate(
             Harness(body, chat, batch),
@@ -206,11 +229,13 @@ def run(
             fewshot_random_seed=seed,
         )
     except ImportError as error:
-        raise UserError(f"capability.tasks: {name} {_what_is_missing(error)}, or name other tasks") from error
+        raise UserError(
+            f"benchmarks.capability.tasks: {name} {_what_is_missing(error)}, or name other tasks"
+        ) from error
     except (*hub.FAILURES, ConnectionError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
-            f"capability.tasks: the data of {', '.join(names)} cannot be had ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:120]}); connect, or name a folder as capability.data"
+            f"benchmarks.capability.tasks: the data of {', '.join(names)} cannot be had ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:120]}); connect, or name a folder as benchmarks.capability.data"
         ) from error
     rows = []
     for task, samples in found["samples"].items():

@@ -34,12 +34,18 @@ PUBLISHED = "https://raw.githubusercontent.com/felipemaiapolo/tinyBenchmarks/mai
 class Items:
     """The items of one benchmark (a scenario), ``n`` in all, ``k`` of them seen, abilities of ``d`` dimensions.
 
-    Attributes:
-        slope, offset: ``[d, n]`` discriminations and difficulties.
-        seen: ``[k]`` places of the seen items, in the order of a model's answers.
-        anchor_weights: ``[k]`` how many of the benchmark's items a seen one stands for, as shares.
-        balance: ``[n]`` weights of mean 1 under which all parts of the benchmark count the same.
-        mixing: weight of the IRT estimate in gp-IRT, in [0, 1].
+    Attributes
+    ----------
+    slope, offset : [d, n] float array
+        Discriminations and difficulties.
+    seen : [k] int array
+        Places of the seen items, in the order of a model's answers.
+    anchor_weights : [k] float array
+        How many of the benchmark's items a seen one stands for, as shares.
+    balance : [n] float array
+        Weights of mean 1 under which all parts of the benchmark count the same.
+    mixing : float
+        Weight of the IRT estimate in gp-IRT, in [0, 1].
     """
 
     slope: Floats
@@ -66,7 +72,12 @@ def success(ability: Floats, slope: Floats, offset: Floats) -> Floats:
 def fit_ability(answers: Floats, slope: Floats, offset: Floats) -> Floats:
     """The ability ``[d]`` of highest likelihood, by BFGS from 0.
 
-    answers: ``[k]`` scores in [0, 1]; one between counts as that much of a right answer.
+    Parameters
+    ----------
+    answers : [k] float array
+        Scores in [0, 1]; one between counts as that much of a right answer.
+    slope, offset : [d, k] float array
+        Discriminations and difficulties of the items that were answered.
     """
 
     def loss(ability: Floats) -> float:
@@ -128,8 +139,10 @@ class _ArraysOnly(pickle.Unpickler):
 def read_pickle(path: Path) -> Any:
     """What a pickle of numpy arrays and built-in containers holds.
 
-    Raises UserError for one that asks for any other class or function, before it is looked up, and for one that is
-    no pickle.
+    Raises
+    ------
+    UserError
+        For one that asks for any other class or function, before it is looked up, and for one that is no pickle.
     """
     try:
         return _ArraysOnly(path.read_bytes(), str(path)).load()
@@ -141,7 +154,7 @@ def fetch(source: str, folder: Path) -> Path:
     """The artefact's file: `published`, downloaded into `folder`, or a local path."""
     if source != "published":
         if not Path(source).is_file():
-            raise UserError(f"capability.irt: no file {source}; allowed: null, published, or a file")
+            raise UserError(f"benchmarks.capability.irt: no file {source}; allowed: null, published, or a file")
         return Path(source)
     out = folder / "tinyBenchmarks.pkl"
     try:
@@ -149,7 +162,7 @@ def fetch(source: str, folder: Path) -> Path:
             data = reply.read()
     except (urllib.error.URLError, TimeoutError) as error:
         raise UserError(
-            f"capability.irt: {PUBLISHED} cannot be had ({error}); connect, or name a file in its place"
+            f"benchmarks.capability.irt: {PUBLISHED} cannot be had ({error}); connect, or name a file in its place"
         ) from error
     out.write_bytes(data)
     return out
@@ -180,15 +193,27 @@ def items_of(benchmark: Any, scenario: str) -> Items:
 
 
 def convert(path: Path, out: Path, sha256: str | None) -> str:
-    """Keep the artefact's parameters as npz, which holds arrays alone; returns the artefact's sha256.
+    """Keep the artefact's parameters as npz, which holds arrays alone.
 
     A scenario that is a benchmark of its own there (MMLU) is taken from it. Nothing is written unless all of it can be.
 
-    sha256: any other file is refused; None takes the one that is there.
+    Parameters
+    ----------
+    path : Path
+        The artefact.
+    out : Path
+        The npz.
+    sha256 : str or None
+        Any other file is refused; None takes the one that is there.
+
+    Returns
+    -------
+    str
+        The artefact's sha256.
     """
     found = cards.file_sha256(path)
     if sha256 is not None and found != sha256:
-        raise UserError(f"capability.irt_sha256: {path} has {found}, must be {sha256}")
+        raise UserError(f"benchmarks.capability.irt_sha256: {path} has {found}, must be {sha256}")
     content = read_pickle(path)
     arrays: dict[str, npt.NDArray[Any]] = {"sha256": np.array(found)}
     try:
@@ -209,15 +234,19 @@ def convert(path: Path, out: Path, sha256: str | None) -> str:
 def parameters(source: str, sha256: str | None) -> Path:
     """The npz of an artefact's parameters: converted the first time, kept in the cache of downloads.
 
-    source: `published` or a local file. sha256: as :func:`convert` takes it; without it, what was published at the
-    first download stays.
+    Parameters
+    ----------
+    source : str
+        `published` or a local file.
+    sha256 : str or None
+        As :func:`convert` takes it; without it, what was published at the first download stays.
     """
     if source == "published":
         key = sha256 or "published"
     else:
         key = cards.file_sha256(fetch(source, Path()))
         if sha256 not in (None, key):
-            raise UserError(f"capability.irt_sha256: {source} has {key}, must be {sha256}")
+            raise UserError(f"benchmarks.capability.irt_sha256: {source} has {key}, must be {sha256}")
     out = fetching.cache_folder() / f"irt-{key[:16]}.npz"
     if not out.is_file():
         with tempfile.TemporaryDirectory() as folder:

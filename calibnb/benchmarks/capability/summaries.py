@@ -35,9 +35,17 @@ def _estimates(scores: Mapping[str, Floats], resamples: int, seed: int) -> pd.Da
 def summarise(frame: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
     """Mean score of each task and of all tasks, which count alike.
 
-    frame: of :func:`run`, any number of training seeds.
+    Parameters
+    ----------
+    frame : DataFrame
+        Frame of :func:`run`, any number of training seeds.
+    resamples, seed : int
+        Resamples and seed of the bootstrap.
 
-    Returns: rows ``task, value, low, high, stderr, items``; 95 % intervals from a bootstrap of the items.
+    Returns
+    -------
+    DataFrame
+        Rows ``task, value, low, high, stderr, items``; 95 % intervals from a bootstrap of the items.
     """
     return _estimates(_scores(frame), resamples, seed)
 

@@ -34,8 +34,12 @@ def perfect_tv(p: Floats, n: int) -> float:
     Half the sum of the mean absolute deviations of binomial counts over n; by De Moivre's identity E|X - np| =
     2 m (1 - p) P(X = m) with m = floor(np) + 1 (Diaconis and Zabell, *Statistical Science* 6, 1991).
 
-    Args:
-        p: ``[k]`` probabilities. n: draws; nan for none.
+    Parameters
+    ----------
+    p : [k] float array
+        Probabilities.
+    n : int
+        Draws; nan for none.
     """
     if n == 0:
         return float("nan")
@@ -49,8 +53,11 @@ def inversions(order: Sequence[int]) -> int:
 
 
 def inversions_law(n: int) -> Floats:
-    """``[n (n - 1) / 2 + 1]`` law of the inversions of a uniform permutation of n: independent uniform numbers on
-    0, ..., j - 1 for j = 1, ..., n add up to it (Knuth, *The Art of Computer Programming* 3, section 5.1.1)."""
+    """``[n (n - 1) / 2 + 1]`` law of the inversions of a uniform permutation of n.
+
+    Independent uniform numbers on 0, ..., j - 1 for j = 1, ..., n add up to it (Knuth, *The Art of Computer
+    Programming* 3, section 5.1.1).
+    """
     law = np.ones(1)
     for j in range(2, n + 1):
         law = np.convolve(law, np.full(j, 1 / j))
@@ -60,8 +67,10 @@ def inversions_law(n: int) -> Floats:
 def position_deviation(orders: Ints) -> float:
     """Largest deviation from 1/n in the matrix of how often each entry stands at each position.
 
-    Args:
-        orders: ``[m, n]`` permutations, each a row of places.
+    Parameters
+    ----------
+    orders : [m, n] int array
+        Permutations, each a row of places.
     """
     n = orders.shape[1]
     shares = (orders[:, :, None] == np.arange(n)).mean(axis=0)  # [position, entry]
@@ -81,11 +90,13 @@ def perfect_position_deviation(n: int, m: int, seed: int) -> float:
 def draws_measures(lists: Sequence[Sequence[int]], p: Floats) -> dict[str, float]:
     """Measures of answers that count, each a list of draws of one length (at least 2); all nan without any.
 
-    Returns:
+    Returns
+    -------
+    dict[str, float]
         ``pooled_tv`` (total variation of all draws together), ``within_tv`` (of the draws of one answer, averaged over
-        answers), each with ``_perfect``, what independent draws are expected to get, and ``_ratio`` of the two: below
-        1 for `within_tv` means that answers are more even than chance. ``repeats``, the share of draws that equal the
-        one before, with ``repeats_perfect``, the sum of squared probabilities.
+        answers), each with ``_perfect``, what independent draws are expected to get, and ``_ratio`` of the two: below 1
+        for `within_tv` means that answers are more even than chance. ``repeats``, the share of draws that equal the one
+        before, with ``repeats_perfect``, the sum of squared probabilities.
     """
     names = ("pooled_tv", "within_tv", "repeats")
     if not len(lists):
@@ -109,11 +120,18 @@ def draws_measures(lists: Sequence[Sequence[int]], p: Floats) -> dict[str, float
 def shuffle_measures(orders: Sequence[Sequence[int]], n: int, *, seed: int) -> dict[str, float]:
     """Measures of permutations of ``n`` entries; all nan without any.
 
-    Args:
-        orders: one row of places an answer, places counted in the order of the prompt.
-        seed: of the simulation behind one expectation.
+    Parameters
+    ----------
+    orders : Sequence[Sequence[int]]
+        One row of places an answer, places counted in the order of the prompt.
+    n : int
+        Number of entries.
+    seed : int
+        Seed of the simulation behind one expectation.
 
-    Returns:
+    Returns
+    -------
+    dict[str, float]
         ``first_tv`` (total variation of the first entry from uniform), ``position_deviation``, ``inversions_tv`` (of
         the number of inversions from its law), each with ``_perfect``, what as many uniform permutations are expected
         to get, and ``_ratio``; ``inversions``, their mean as a share of n (n - 1) / 2, and ``unchanged``, the share of
@@ -156,10 +174,20 @@ def _beside(measures: dict[str, float], perfect: dict[str, float], ratios: Seque
 def run_choices(ask: Ask, items: Sequence[Item], *, answers: int, max_new_tokens: int) -> pd.DataFrame:
     """Sample and measure the items of the closed suites, where an `ask` that goes another way hides the probabilities.
 
-    Args:
-        ask: draws answers. answers: how many for each item. max_new_tokens: longest answer.
+    Parameters
+    ----------
+    ask : Ask
+        Draws answers.
+    items : Sequence[Item]
+        Those to measure, of any suite.
+    answers : int
+        How many for each item.
+    max_new_tokens : int
+        Longest answer.
 
-    Returns:
+    Returns
+    -------
+    DataFrame
         A row an item: ``suite, id, prompt`` and the measures of `choice_measures`, as of `run_exact`, with shares of
         answers for probabilities. Distances are biased upwards, the more the fewer answers are valid.
     """
@@ -181,16 +209,27 @@ def run_sampled(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Sample and measure the items of `draws` and `shuffles`; others are left out.
 
-    Args:
-        ask: draws answers. answers: how many for each item. max_new_tokens: longest answer.
-        seed: of the simulation behind one expectation; sampling has its own.
+    Parameters
+    ----------
+    ask : Ask
+        Draws answers.
+    items : Sequence[Item]
+        Those to measure, of any suite.
+    answers : int
+        How many for each item.
+    max_new_tokens : int
+        Longest answer.
+    seed : int
+        Seed of the simulation behind one expectation; sampling has its own.
 
-    Returns:
+    Returns
+    -------
+    tuple[DataFrame, DataFrame]
         A row an item: ``suite, id, prompt, asked`` (draws in an answer, or entries), ``answers``, ``valid`` (share of
         answers that count), ``at_least_half`` (share with at least half the draws asked for, all admissible; nan for
-        shuffles), and the measures of `draws_measures` and `shuffle_measures` on the answers that count, nan where
-        they are the other suite's. Then a row an answer: ``suite, id, answer`` (its number), ``text, valid, reason``
-        (empty where valid).
+        shuffles), and the measures of `draws_measures` and `shuffle_measures` on the answers that count, nan where they
+        are the other suite's. Then a row an answer: ``suite, id, answer`` (its number), ``text, valid, reason`` (empty
+        where valid).
     """
     chosen = [item for item in items if isinstance(item, Draws | Shuffle)]
     rows, texts = [], []

@@ -33,11 +33,18 @@ from calibnb.trees.trie import Floats, build
 def w1_of_numbers(values: Floats, p: Floats, q: Floats) -> tuple[float, float]:
     """W1 between two laws on the same finite set of numbers, and nW1.
 
-    Args:
-        values: ``[k]`` the numbers, in any order.
-        p: ``[k]`` target probabilities. q: ``[k]`` the others.
+    Parameters
+    ----------
+    values : [k] float array
+        The numbers, in any order.
+    p : [k] float array
+        Target probabilities.
+    q : [k] float array
+        The others.
 
-    Returns:
+    Returns
+    -------
+    tuple[float, float]
         W1 in the unit of the values, and W1 divided by E|X - median| of the target, as in `laws.distances`: 1 is what
         always answering the median gets.
     """
@@ -51,12 +58,18 @@ def w1_of_numbers(values: Floats, p: Floats, q: Floats) -> tuple[float, float]:
 def choice_measures(log_masses: Floats, p: Floats, values: Floats | None) -> dict[str, float]:
     """Measures of the probabilities that a model gives to a closed set of answers.
 
-    Args:
-        log_masses: ``[k]`` log-probability of each answer, all its spellings together.
-        p: ``[k]`` target.
-        values: ``[k]`` the answers as numbers, where they are.
+    Parameters
+    ----------
+    log_masses : [k] float array
+        Log-probability of each answer, all its spellings together.
+    p : [k] float array
+        Target.
+    values : [k] float array or None
+        The answers as numbers, where they are.
 
-    Returns:
+    Returns
+    -------
+    dict[str, float]
         ``valid_mass`` (probability of any accepted spelling); ``total_variation`` to the target given a valid answer,
         in [0, 1]; ``chance_tv``, what always giving the likeliest answer gets, 1 - max p; ``normalised_tv``, their
         ratio; ``total_variation_all``, with all other answers as one more outcome of target probability 0; ``w1`` and
@@ -80,8 +93,13 @@ def choice_measures(log_masses: Floats, p: Floats, values: Floats | None) -> dic
 def log_masses_of(body: Body, chat: ChatFormat, item: Choice) -> Floats:
     """``[k]`` log-probability of each answer of an item: its spellings, each complete with the end token.
 
-    A spelling is counted in the tokens that the tokenizer gives it; other token sequences of the same text are not,
-    so masses are lower bounds, in practice close ones. Raises UserError where two answers have the same tokens.
+    A spelling is counted in the tokens that the tokenizer gives it; other token sequences of the same text are not, so
+    masses are lower bounds, in practice close ones.
+
+    Raises
+    ------
+    UserError
+        Where two answers have the same tokens.
     """
     pairs = [(form, place) for place, answer in enumerate(item.answers) for form in answer.spellings]
     owner: dict[tuple[int, ...], int] = {}
@@ -105,7 +123,9 @@ def of_each_suite(items: Sequence[Item], count: int) -> list[Item]:
 def run_exact(body: Body, chat: ChatFormat, items: Sequence[Item]) -> pd.DataFrame:
     """Measure the items of the closed suites exactly; items of other suites are left out.
 
-    Returns:
+    Returns
+    -------
+    DataFrame
         A row an item: ``suite, id, prompt``; ``answers`` (list of texts), ``target`` and ``model`` (their
         probabilities, the model's with all other answers counted in: ``explode`` the three for a long table); the
         measures of `choice_measures`; ``top``, the model's likeliest answer, and ``top_probability``, given a valid
@@ -141,11 +161,20 @@ def run_paraphrases(
 ) -> pd.DataFrame:
     """Measure the items of `paraphrases` by the open law of their answers; others are left out.
 
-    Args:
-        vocabulary: ``tokenizer.get_vocab()``.
-        search: as for the structured benchmark.
+    Parameters
+    ----------
+    body, chat : Body, ChatFormat
+        The model and its chat format.
+    vocabulary : dict[str, int]
+        ``tokenizer.get_vocab()``.
+    items : Sequence[Item]
+        Those to measure, of any suite.
+    search : OpenParams
+        As for the structured benchmark.
 
-    Returns:
+    Returns
+    -------
+    DataFrame
         A row an item: ``suite, id, prompt, wording``; ``family, label, split``, which name the setting in the
         structured benchmark's results; and the measures of `structured.measures_of_open_law`, ``nw1`` and
         ``valid_mass`` among them.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from calibnb.benchmarks.language.suites import Draws, Shuffle
-from calibnb.laws import numbers
+from calibnb.laws import parsing
 
 OUTSIDE = -1  # place of a draw that is not admissible
 _NUMBER = r"(?P<number>(?:(?<![\w.])-)?[0-9]+(?:\.[0-9]+)?(?!\w))"
@@ -28,9 +28,12 @@ Value = tuple[int, str]  # the place of a draw among the admissible ones, or OUT
 class Reading:
     """What was read from an answer.
 
-    Attributes:
-        values: the draws in order, as places among the admissible ones; `OUTSIDE` where one is not.
-        reason: why the answer does not count; empty where it does.
+    Attributes
+    ----------
+    values : tuple[int, ...]
+        The draws in order, as places among the admissible ones; `OUTSIDE` where one is not.
+    reason : str
+        Why the answer does not count; empty where it does.
     """
 
     values: tuple[int, ...]
@@ -40,14 +43,18 @@ class Reading:
 def value_runs(text: str, forms: Mapping[str, int]) -> list[list[Value]]:
     """The runs of draws in a text: draws with nothing but separators, "and" or "then" between them.
 
-    Args:
-        forms: case-folded spellings and the place of the admissible value they stand for.
-
     A colon, an equals sign or any other word ends a run, except what must be meant as a draw and is none: another
     number where draws are numbers, or a word that stands alone between commas or line breaks inside a run. It is in
     the run, as `OUTSIDE`. Draws that are letters may be written without anything between them ("HTTH").
+
+    Parameters
+    ----------
+    text : str
+        The answer.
+    forms : Mapping[str, int]
+        Case-folded spellings and the place of the admissible value they stand for.
     """
-    numeric = all(numbers.parse_number(form) is not None for form in forms)
+    numeric = all(parsing.parse_number(form) is not None for form in forms)
     by_value = {float(form): place for form, place in forms.items()} if numeric else {}
     letters = {form for form in forms if len(form) == 1 and form.isalpha()}
     longest_first = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
@@ -75,7 +82,7 @@ def value_runs(text: str, forms: Mapping[str, int]) -> list[list[Value]]:
 
 def _trimmed(run: list[Value]) -> list[Value]:
     """A run without unknown words at its ends, which are what stands around the list."""
-    known = [i for i, (place, token) in enumerate(run) if place != OUTSIDE or numbers.parse_number(token) is not None]
+    known = [i for i, (place, token) in enumerate(run) if place != OUTSIDE or parsing.parse_number(token) is not None]
     return run[known[0] : known[-1] + 1] if known else []
 
 

@@ -32,7 +32,7 @@ import numpy as np
 
 from calibnb import yaml_files
 from calibnb.errors import UserError
-from calibnb.laws import numbers, specs
+from calibnb.laws import parsing, specs
 from calibnb.laws.families import FAMILIES
 from calibnb.laws.family import ParameterError
 from calibnb.laws.specs import Spec
@@ -120,18 +120,22 @@ def target(answers: Sequence[Answer]) -> Floats:
 
 def numbers_of(answers: Sequence[Answer]) -> Floats | None:
     """``[k]`` the answers as numbers; None unless all of them are numbers."""
-    values = [numbers.parse_number(answer.text) for answer in answers]
+    values = [parsing.parse_number(answer.text) for answer in answers]
     return None if None in values else np.array(values, np.float64)
 
 
 def load_items(source: str | Path) -> list[Item]:
     """The items of a YAML file; its layout is described at the head of the bundled one.
 
-    Args:
-        source: "bundled", or the path of a file with any of the suites.
+    Parameters
+    ----------
+    source : str or Path
+        "bundled", or the path of a file with any of the suites.
 
-    Raises:
-        UserError: one line that names the file, suite and item, and what is wrong there.
+    Raises
+    ------
+    UserError
+        An item is wrong; one line names the file, the suite, the item and what is wrong there.
     """
     if source == BUNDLED:
         with resources.as_file(resources.files("calibnb.benchmarks.language") / "items.yaml") as path:
@@ -142,7 +146,10 @@ def load_items(source: str | Path) -> list[Item]:
 def probability(raw: object) -> Fraction:
     """A decimal (0.6), a fraction ("1/6") or a sum of products of them ("1/2 * 2/3 + 1/2 * 1/5"), exactly.
 
-    Raises ValueError for anything else.
+    Raises
+    ------
+    ValueError
+        For anything else.
     """
     if isinstance(raw, bool) or not isinstance(raw, int | float | str):
         raise ValueError(f"not a probability: {raw!r}")
@@ -233,7 +240,7 @@ def _answers(where: str, raw: Mapping[str, Any]) -> tuple[Answer, ...]:
     answers = []
     for text, p in law.items():
         more = [_text(where, f"also.{text}", wording) for wording in also[text]] if text in also else []
-        forms = numbers.spellings([text, *more])
+        forms = parsing.spellings([text, *more])
         for form in forms:
             if owner.setdefault(form, text) != text:
                 _fail(where, f"answers {owner[form]} and {text} share the spelling {form!r}")

@@ -34,8 +34,14 @@ def short_rule(a: str, b: str) -> bool | None:
 class Partition(NamedTuple):
     """The answers of one prompt cut into classes.
 
-    classes: class of each answer, numbered from 0 in the order of their first members.
-    compared: pairs that were compared; short: how many of them the rule on short answers decided.
+    Attributes
+    ----------
+    classes : list[int]
+        Class of each answer, numbered from 0 in the order of their first members.
+    compared : int
+        Pairs that were compared.
+    short : int
+        How many of them the rule on short answers decided.
     """
 
     classes: list[int]
@@ -50,7 +56,9 @@ def partitions(groups: Sequence[Sequence[str]], same: Same) -> list[Partition]:
     are not compared with each other. A round opens one class in every group at once, so that `same` is asked
     about many pairs in one call: (first member, later answer), those alone that :func:`short_rule` leaves open.
 
-    Returns:
+    Returns
+    -------
+    list[Partition]
         A partition a group, in order.
     """
     classes = [[-1] * len(answers) for answers in groups]
@@ -98,7 +106,10 @@ THRESHOLDS = (-7.71875, -6.28125, -6.0, -5.71875, -5.5, -5.0, -4.375, -3.4375, -
 def rating(reward: float) -> int:
     """A reward as a rating from 1 to 10: one more than the number of `THRESHOLDS` strictly below it.
 
-    Raises ValueError for a reward that is not finite.
+    Raises
+    ------
+    ValueError
+        For a reward that is not finite.
     """
     if not math.isfinite(reward):
         raise ValueError(f"a reward must be finite, got {reward}")
@@ -108,8 +119,16 @@ def rating(reward: float) -> int:
 def utility(classes: Sequence[int], ratings: Sequence[float], *, patience: float) -> float:
     """Weighted mean of what each answer adds (Zhang et al., 2025, section 3): sum_i p^i s_i / sum_i p^i.
 
-    classes: of the answers in the order in which they are read. ratings: theirs, in [1, 10]; those of repeats are
-    not read. s_i is the rating of a class's first member and 0 for repeats. patience p: in [0, 1].
+    Here s_i is the rating of a class's first member and 0 for repeats, p the patience.
+
+    Parameters
+    ----------
+    classes : Sequence[int]
+        Classes of the answers in the order in which they are read.
+    ratings : Sequence[float]
+        Theirs, in [1, 10]; those of repeats are not read.
+    patience : float
+        In [0, 1].
     """
     weights = patience ** np.arange(len(classes))
     added = np.where(is_first(classes), np.asarray(ratings, np.float64), 0.0)

@@ -30,18 +30,28 @@ from calibnb.errors import UserError
 from calibnb.evidence import intervals
 from calibnb.laws.distances import Floats
 from calibnb.models import chatformat, fetching, folders, hub
-from calibnb.models.naming import HUB
+from calibnb.models.places import HUB
 
-JUDGE = Path("models/judge")  # of the stage `judge`: the encoder, and judge.json with its calibrated threshold
+# Of the stage `items`: what was found out about the judge, and the encoder beside it.
+JUDGE = Path("items/novelty/judge.json")
+ENCODER = "encoder"
 
 
 @dataclass(frozen=True)
 class Calibration:
     """A threshold set on pairs of known verdict, and how often it is right.
 
-    threshold: answers more similar than this are the same. balanced_accuracy: of this threshold on the pairs that
-    set it, so too good. accuracy: share of the pairs judged rightly by a threshold set on all the others
-    (leave-one-out), with its 95 % Wilson interval low to high. pairs: how many.
+    Attributes
+    ----------
+    threshold : float
+        Answers more similar than this are the same.
+    balanced_accuracy : float
+        Balanced accuracy of this threshold on the pairs that set it, so too good.
+    accuracy : float
+        Share of the pairs judged rightly by a threshold set on all the others (leave-one-out), with its 95 % Wilson
+        interval low to high.
+    pairs : int
+        How many.
     """
 
     threshold: float
@@ -71,12 +81,20 @@ def _set_threshold(similarities: Floats, verdicts: Bools) -> tuple[float, float]
 def calibrate(similarities: npt.ArrayLike, verdicts: npt.ArrayLike) -> Calibration:
     """Set the threshold of "similarity above it means the same" on pairs of known verdict.
 
-    It maximises the balanced accuracy, the mean of the shares of both verdicts that are found. Many thresholds
-    do: the one in the middle of the widest interval of them is taken (of equally wide ones the lowest).
+    It maximises the balanced accuracy, the mean of the shares of both verdicts that are found. Many thresholds do: the
+    one in the middle of the widest interval of them is taken (of equally wide ones the lowest).
 
-    Args:
-        similarities: ``[n]`` cosines.
-        verdicts: ``[n]`` bool, true for the same; at least two of each, else ValueError.
+    Parameters
+    ----------
+    similarities : [n] array-like
+        Cosines.
+    verdicts : [n] array-like
+        True for the same.
+
+    Raises
+    ------
+    ValueError
+        There are fewer than two of each.
     """
     x, y = np.asarray(similarities, np.float64), np.asarray(verdicts, np.bool_)
     if min(y.sum(), (~y).sum()) < 2:
@@ -224,14 +242,22 @@ class PairClassifier(_Scorer):
     if the probability of class 1 is above the threshold (published: 0.102). In float32, for rounding must not
     decide. Order matters: a is the first member of a class.
 
-    Args:
-        source: folder or hub id of the weights; published: yimingzhang/deberta-v3-large-generation-similarity.
-        tokenizer: folder or hub id of the tokenizer, None for the one beside the weights; the published classifier
-            has none of its own and goes with microsoft/deberta-v3-large.
-        threshold: in (0, 1). batch: pairs in one pass; at least 1.
+    Parameters
+    ----------
+    source : str or Path
+        Folder or hub id of the weights; published: yimingzhang/deberta-v3-large-generation-similarity.
+    tokenizer : str or Path or None
+        Folder or hub id of the tokenizer, None for the one beside the weights; the published classifier has none of its
+        own and goes with microsoft/deberta-v3-large.
+    batch : int
+        Pairs in one pass; at least 1.
+    threshold : float
+        In (0, 1).
 
-    Raises:
-        UserError: for what cannot be had, lacks files, or does not have two classes.
+    Raises
+    ------
+    UserError
+        For what cannot be had, lacks files, or does not have two classes.
     """
 
     auto = AutoModelForSequenceClassification
@@ -279,12 +305,17 @@ class Encoder(_Scorer):
     1908.10084), texts cut after 256 tokens as this encoder's authors do. Each text is encoded once in a `with`
     block. In float32, for rounding must not decide.
 
-    Args:
-        source: a folder that :func:`fetch_encoder` made, or another encoder of that construction.
-        batch: texts in one pass; at least 1.
+    Parameters
+    ----------
+    source : str or Path
+        A folder that :func:`fetch_encoder` made, or another encoder of that construction.
+    batch : int
+        Texts in one pass; at least 1.
 
-    Raises:
-        UserError: for what cannot be had or lacks files.
+    Raises
+    ------
+    UserError
+        For what cannot be had or lacks files.
     """
 
     auto = AutoModel
@@ -326,7 +357,12 @@ class Encoder(_Scorer):
 class CosineJudge:
     """Judges pairs of answers by an encoder: the same if their cosine is above the threshold.
 
-    threshold: in [-1, 1], from :func:`calibrate`. A `with` block loads and frees the encoder.
+    A `with` block loads and frees the encoder.
+
+    Attributes
+    ----------
+    threshold : float
+        In [-1, 1], from :func:`calibrate`.
     """
 
     encoder: Encoder
@@ -350,21 +386,29 @@ def make_judge(
 ) -> CosineJudge | PairClassifier:
     """The judge that the parameters name.
 
-    Args:
-        classifier: folder or hub id of a pair classifier, judging above `threshold` and with `tokenizer`; None for
-            the encoder in `JUDGE`, with the threshold that was calibrated there.
-        batch: texts or pairs in one pass; at least 1.
+    Parameters
+    ----------
+    classifier : str or None
+        Folder or hub id of a pair classifier, judging above `threshold` and with `tokenizer`; None for the encoder
+        beside `JUDGE`, with the threshold that was calibrated there.
+    tokenizer, threshold : str or None, float
+        Tokenizer and threshold of the classifier; not read without one.
+    batch : int
+        Texts or pairs in one pass; at least 1.
+    device : torch.device
+        Where the judge computes.
 
-    Raises:
-        UserError: for what cannot be had.
+    Raises
+    ------
+    UserError
+        For what cannot be had.
     """
     if classifier is not None:
         return PairClassifier(classifier, tokenizer=tokenizer, threshold=threshold, batch=batch, device=device)
-    known = JUDGE / "judge.json"
-    if not known.is_file():
-        raise UserError(f"{known}: no judge here; run `dvc repro judge` first")
-    encoder = Encoder(JUDGE / "encoder", batch=batch, device=device)
-    return CosineJudge(encoder, json.loads(known.read_text())["threshold"])
+    if not JUDGE.is_file():
+        raise UserError(f"{JUDGE}: no judge here; run `dvc repro items` first")
+    encoder = Encoder(JUDGE.parent / ENCODER, batch=batch, device=device)
+    return CosineJudge(encoder, json.loads(JUDGE.read_text())["threshold"])
 
 
 class Rewarder(Protocol):
@@ -381,12 +425,19 @@ class RewardModel(_Scorer):
     The rendered conversation has the one BOS that the template writes; the tokenizer adds none. Attention is
     eager, because faster kernels leave out the soft cap of Gemma-2's attention scores.
 
-    Args:
-        source: folder or hub id; published: Skywork/Skywork-Reward-Gemma-2-27B-v0.2, whose scale `THRESHOLDS` is.
-        batch: answers in one pass; at least 1. dtype: bfloat16 where the hardware has it.
+    Parameters
+    ----------
+    source : str or Path
+        Folder or hub id; published: Skywork/Skywork-Reward-Gemma-2-27B-v0.2, whose scale `THRESHOLDS` is.
+    batch : int
+        Answers in one pass; at least 1.
+    dtype : torch.dtype
+        bfloat16 where the hardware has it.
 
-    Raises:
-        UserError: for what cannot be had, lacks files or a chat template, or has more than one output.
+    Raises
+    ------
+    UserError
+        For what cannot be had, lacks files or a chat template, or has more than one output.
     """
 
     auto = AutoModelForSequenceClassification
@@ -407,7 +458,13 @@ class RewardModel(_Scorer):
         self.filler: int = 0 if text.pad_token_id is None else text.pad_token_id
 
     def ids(self, prompt: str, answer: str) -> list[int]:
-        """Ids of the rendered conversation. Raises UserError if it starts with two BOS."""
+        """Ids of the rendered conversation.
+
+        Raises
+        ------
+        UserError
+            If it starts with two BOS.
+        """
         turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
         row = chatformat._ids(self.tokenizer, [chatformat._render(self.tokenizer, self.template, turns, False)])[0]
         bos = self.tokenizer.bos_token_id

@@ -12,7 +12,7 @@ import pandas as pd
 from calibnb.benchmarks.novelty.classes import distinct, is_first, partitions, rating, utility
 from calibnb.benchmarks.novelty.judges import Judge, Rewarder
 from calibnb.benchmarks.novelty.prompt_sets import Prompt
-from calibnb.laws import numbers
+from calibnb.laws import parsing
 from calibnb.trees.sampling import Ask
 
 MEASURES = ("distinct", "distinct_fraction", "utility", "numbers", "empty", "short")
@@ -30,18 +30,31 @@ def run(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Draw answers, cut them into classes and rate them; one model after the other is in memory.
 
-    Args:
-        generations: answers a prompt; at least 1. max_new_tokens: of an answer.
-        judge: for answers that are too long for :func:`short_rule`; entered once, and left before `reward`.
-        reward: None for no utility. Only first members of a class are rated, for repeats count 0 anyway.
-        patience: in [0, 1]; published: 0.8.
+    Parameters
+    ----------
+    ask : Ask
+        Draws the answers.
+    prompts : Sequence[Prompt]
+        What is asked.
+    generations : int
+        Answers a prompt; at least 1.
+    max_new_tokens : int
+        Longest answer.
+    judge : AbstractContextManager[Judge]
+        For answers that are too long for :func:`short_rule`; entered once, and left before `reward`.
+    reward : AbstractContextManager[Rewarder] or None
+        None for no utility. Only first members of a class are rated, for repeats count 0 anyway.
+    patience : float
+        In [0, 1]; published: 0.8.
 
-    Returns:
-        A row a prompt: id, category, generations, distinct (classes, empty answers one of them),
-        distinct_fraction (of the generations), numbers (share of the answers that are a bare number: different, but
-        no answers to such a prompt), empty (answers without a word), short (share of the compared pairs
-        that the short rule decided; nan where none was compared), utility (in [0, 10]; nan without `reward`).
-        And a row an answer: id, generation, text, class, reward, rating; the last two nan for repeats.
+    Returns
+    -------
+    tuple[DataFrame, DataFrame]
+        A row a prompt: id, category, generations, distinct (classes, empty answers one of them), distinct_fraction (of
+        the generations), numbers (share of the answers that are a bare number: different, but no answers to such a
+        prompt), empty (answers without a word), short (share of the compared pairs that the short rule decided; nan
+        where none was compared), utility (in [0, 10]; nan without `reward`). And a row an answer: id, generation, text,
+        class, reward, rating; the last two nan for repeats.
     """
     drawn = ask([prompt.prompt for prompt in prompts], draws=generations, max_new_tokens=max_new_tokens)
     with judge as judging:
@@ -73,7 +86,7 @@ def run(
             "generations": generations,
             "distinct": distinct(part.classes),
             "distinct_fraction": distinct(part.classes) / generations,
-            "numbers": numbers.bare_numbers(answers),
+            "numbers": parsing.bare_numbers(answers),
             "empty": sum(not text.strip() for text in answers),
             "short": part.short / part.compared if part.compared else math.nan,
             "utility": utility(part.classes, ratings.tolist(), patience=patience),

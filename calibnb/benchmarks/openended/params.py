@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from calibnb.benchmarks.openended import categories as openended_categories
-from calibnb.blocks import Block, Count, list_without_repeats, refusal
+from calibnb.benchmarks.params import BenchmarkParams
+from calibnb.blocks import Count, list_without_repeats, refusal
 
 
 def _categories(raw: Any) -> Any:
@@ -22,7 +23,7 @@ def category_names(raw: Any) -> Any:
     return tuple(raw)
 
 
-class OpenEndedParams(Block):
+class OpenEndedParams(BenchmarkParams):
     """One random member of a category."""
 
     categories: Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(_categories)]

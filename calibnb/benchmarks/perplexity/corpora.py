@@ -74,12 +74,20 @@ def load(source: str, split: str, bytes_per_slice: int) -> list[Document]:
     A document gives at most an eighth of them and is cut at a line, or within its first line where that is longer:
     an interval over documents needs several.
 
-    Args:
-        source: `bundled`, or a folder with a folder a slice, as PALOMA is laid out: ``<slice>/<split>/*.jsonl.gz`` (or
-            plain jsonl), an object with a `text` a line.
+    Parameters
+    ----------
+    source : str
+        `bundled`, or a folder with a folder a slice, as PALOMA is laid out: ``<slice>/<split>/*.jsonl.gz`` (or plain
+        jsonl), an object with a `text` a line.
+    split : str
+        Which split of the corpus; not read for `bundled`.
+    bytes_per_slice : int
+        Most bytes that are scored of a slice.
 
-    Raises:
-        UserError: no such folder, no slice in it, a file that cannot be read, a document or a slice without text.
+    Raises
+    ------
+    UserError
+        No such folder, no slice in it, a file that cannot be read, a document or a slice without text.
     """
     documents = bundled() if source == "bundled" else list(_from_folder(Path(source), split))
     chosen: list[Document] = []
@@ -96,15 +104,17 @@ def load(source: str, split: str, bytes_per_slice: int) -> list[Document]:
     for name in sorted(left.keys() - {document.slice for document in chosen}):
         files = ", ".join(dict.fromkeys(d.name.rpartition(":")[0] for d in documents if d.slice == name))
         raise UserError(
-            f"perplexity.bytes_per_slice: the slice {name} ({files}) begins each document with more blanks than are "
-            f"read of it ({bytes_per_slice // LEAST} bytes); raise it, or remove the slice"
+            f"benchmarks.perplexity.bytes_per_slice: the slice {name} ({files}) begins each document with more blanks "
+            f"than are read of it ({bytes_per_slice // LEAST} bytes); raise it, or remove the slice"
         )
     return chosen
 
 
 def _from_folder(folder: Path, split: str) -> Iterator[Document]:
     if not folder.is_dir():
-        raise UserError(f"perplexity.source: no folder {folder}; allowed: bundled, or a folder with a folder a slice")
+        raise UserError(
+            f"benchmarks.perplexity.source: no folder {folder}; allowed: bundled, or a folder with a folder a slice"
+        )
     found = False
     for part in sorted(p for p in folder.iterdir() if (p / split).is_dir()):
         files = sorted((*(part / split).glob("*.jsonl"), *(part / split).glob("*.jsonl.gz")))
@@ -112,16 +122,20 @@ def _from_folder(folder: Path, split: str) -> Iterator[Document]:
             continue
         found = True
         if part.name in ("all", "texts"):  # the results have keys of these names beside those of slices
-            raise UserError(f"perplexity.source: a slice cannot be called {part.name}, rename the folder {part}")
+            raise UserError(
+                f"benchmarks.perplexity.source: a slice cannot be called {part.name}, rename the folder {part}"
+            )
         documents = [document for file in files for document in parse(file.read_bytes(), str(file), part.name)]
         if not documents:
             raise UserError(
-                f"perplexity.source: the slice {part.name} has no document in {', '.join(map(str, files))}; must hold "
-                "an object with a text a line, or remove the slice"
+                f"benchmarks.perplexity.source: the slice {part.name} has no document in {', '.join(map(str, files))}; "
+                "must hold an object with a text a line, or remove the slice"
             )
         yield from documents
     if not found:
-        raise UserError(f"perplexity.source: no {folder}/<slice>/{split}/*.jsonl or *.jsonl.gz; PALOMA is laid out so")
+        raise UserError(
+            f"benchmarks.perplexity.source: no {folder}/<slice>/{split}/*.jsonl or *.jsonl.gz; PALOMA is laid out so"
+        )
 
 
 def parse(data: bytes, where: str, slice_name: str) -> list[Document]:

@@ -20,10 +20,14 @@ from calibnb.trees.attention import Body
 class Tokens:
     """A document's tokens.
 
-    Attributes:
-        ids: ``[n]``, with the model's beginning-of-sequence token in front where it has one.
-        first: place of the first token that is scored.
-        scored_bytes: UTF-8 bytes of the tokens from `first` on.
+    Attributes
+    ----------
+    ids : list[int]
+        ``[n]``, with the model's beginning-of-sequence token in front where it has one.
+    first : int
+        Place of the first token that is scored.
+    scored_bytes : int
+        UTF-8 bytes of the tokens from `first` on.
     """
 
     ids: list[int]
@@ -105,13 +109,18 @@ def run(
 ) -> pd.DataFrame:
     """A row a document: ``slice, document, sha256`` of its text, and ``nll, tokens, bytes`` of what is scored.
 
-    Raises UserError for a slice all of whose documents are of one token, of which none can be scored, before any is.
+    Raises
+    ------
+    UserError
+        For a slice all of whose documents are of one token, of which none can be scored, before any is.
     """
     tokens = [tokenise(tokenizer, d.text) for d in documents]
     scored = {d.slice for d, t in zip(documents, tokens, strict=True) if t.first < len(t.ids)}
     for document in documents:
         if document.slice not in scored:
-            raise UserError(f"perplexity.source: the slice {document.slice} has no document of two tokens or more")
+            raise UserError(
+                f"benchmarks.perplexity.source: the slice {document.slice} has no document of two tokens or more"
+            )
     values = nll(body, tokens, window=window, stride=stride)
     return pd.DataFrame(
         {

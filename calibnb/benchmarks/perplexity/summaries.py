@@ -48,7 +48,12 @@ def _rows(name: str, values: dict[str, Floats], drawn: dict[str, Floats], docume
 def summarise(frame: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
     """Perplexity and bits per byte of each slice and of all: rows ``slice, measure, value, low, high, documents``.
 
-    frame: of :func:`run`, any number of training seeds. Intervals come from a bootstrap of the documents.
+    Parameters
+    ----------
+    frame : DataFrame
+        Frame of :func:`run`, any number of training seeds. Intervals come from a bootstrap of the documents.
+    resamples, seed : int
+        Resamples and seed of the bootstrap.
     """
     rows = []
     for name, part in _slices(frame).items():

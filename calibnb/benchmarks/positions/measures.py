@@ -24,16 +24,20 @@ from calibnb.trees.sampling import Ask
 def run(ask: Ask, *, domain: str, answers: int, max_new_tokens: int) -> pd.DataFrame:
     """Have `answers` questions about `domain` written, each of at most `max_new_tokens` tokens, and read them.
 
-    Returns:
+    Returns
+    -------
+    DataFrame
         A row a text: ``text``; ``parsed`` and ``reason`` (why not, else empty); ``letter`` declared (else empty);
-        ``strict``, whether it is in the plain form; ``distinct_options``, whether no two options are the same
-        (False where nothing was parsed).
+        ``strict``, whether it is in the plain form; ``distinct_options``, whether no two options are the same (False
+        where nothing was parsed).
 
-    Raises:
-        UserError: for an empty domain or fewer than one answer.
+    Raises
+    ------
+    UserError
+        For an empty domain or fewer than one answer.
     """
     if answers < 1:
-        raise UserError(f"positions.answers: {answers} is too few; allowed: 1 or more")
+        raise UserError(f"benchmarks.positions.answers: {answers} is too few; allowed: 1 or more")
     rows = []
     for text in ask([prompt(domain)], draws=answers, max_new_tokens=max_new_tokens)[0]:
         result = parse(text)
@@ -119,9 +123,12 @@ def summary(frame: pd.DataFrame) -> dict[str, float]:
 class AnswerPoint:
     """Where a text declares its letter.
 
-    Attributes:
-        before: ids of the text up to the token that holds the letter.
-        letters: ids of the tokens that put A, B, C, D in its place, alike but for the letter.
+    Attributes
+    ----------
+    before : list[int]
+        Ids of the text up to the token that holds the letter.
+    letters : list[int]
+        Ids of the tokens that put A, B, C, D in its place, alike but for the letter.
     """
 
     before: list[int]
@@ -134,7 +141,14 @@ def answer_point(chat: ChatFormat, vocabulary: dict[str, int], text: str, at: in
     The whole text is tokenised as an answer; pieces tokenised alone would merge otherwise. The same letter has
     several tokens (" C", "C"), so the others are its own token with the letter replaced.
 
-    vocabulary: token -> id, of the tokenizer.
+    Parameters
+    ----------
+    chat : ChatFormat
+        The model's chat format.
+    vocabulary : dict[str, int]
+        Token -> id, of the tokenizer.
+    text, at : str, int
+        The question, and where its letter stands in it.
     """
     try:
         ids = chat.answer_ids([text])[0]
@@ -162,18 +176,27 @@ def answer_point(chat: ChatFormat, vocabulary: dict[str, int], text: str, at: in
 def run_exact(body: Body, chat: ChatFormat, frame: pd.DataFrame, *, domain: str, questions: int) -> pd.DataFrame:
     """The model's probabilities of the four letters where each of its own questions declares the answer.
 
-    Args:
-        frame: texts of :func:`run` for the same model and domain; the parsed ones are read in their order.
-        questions: after how many usable ones to stop.
+    Parameters
+    ----------
+    body, chat : Body, ChatFormat
+        The model and its chat format.
+    frame : DataFrame
+        Texts of :func:`run` for the same model and domain; the parsed ones are read in their order.
+    domain : str
+        What the questions are about.
+    questions : int
+        After how many usable ones to stop.
 
-    Returns:
-        A row a question looked at: ``row`` (its index in `frame`), ``letter`` declared, probabilities ``A`` to
-        ``D`` given that one of the four tokens follows, ``mass`` of the four tokens together, and ``reason``, empty
-        for a question used. Where there is no answer point (the answer declared without a label and a letter, or
-        a letter within a longer token) the reason says so and the numbers are nan.
+    Returns
+    -------
+    DataFrame
+        A row a question looked at: ``row`` (its index in `frame`), ``letter`` declared, probabilities ``A`` to ``D``
+        given that one of the four tokens follows, ``mass`` of the four tokens together, and ``reason``, empty for a
+        question used. Where there is no answer point (the answer declared without a label and a letter, or a letter
+        within a longer token) the reason says so and the numbers are nan.
     """
     if questions < 1:
-        raise UserError(f"positions.questions: {questions} is too few; allowed: 1 or more")
+        raise UserError(f"benchmarks.positions.questions: {questions} is too few; allowed: 1 or more")
     vocabulary = chat.tokenizer.get_vocab()
     asked = chat.prompt_ids(prompt(domain))
     encoded = body.encode(asked[:-1])

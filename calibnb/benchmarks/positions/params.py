@@ -6,10 +6,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from calibnb.blocks import Block, Count, line_of_text
+from calibnb.benchmarks.params import BenchmarkParams
+from calibnb.blocks import Count, line_of_text
 
 
-class PositionsParams(Block):
+class PositionsParams(BenchmarkParams):
     """Multiple-choice questions that the model writes."""
 
     domain: Annotated[str, BeforeValidator(line_of_text)]

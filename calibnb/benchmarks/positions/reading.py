@@ -52,10 +52,13 @@ often."""
 def prompt(domain: str) -> str:
     """The request for one question about `domain` (one line, such as "medicine").
 
-    Raises UserError where the domain is empty or runs over several lines.
+    Raises
+    ------
+    UserError
+        Where the domain is empty or runs over several lines.
     """
     if not domain.strip() or len(domain.splitlines()) != 1:
-        raise UserError(f"positions.domain: {domain!r} is not a topic; allowed: one line of text")
+        raise UserError(f"benchmarks.positions.domain: {domain!r} is not a topic; allowed: one line of text")
     return _PROMPT.format(domain=domain.strip())
 
 
@@ -80,12 +83,17 @@ class Reason(StrEnum):
 class Parsed:
     """A question as it was understood.
 
-    Attributes:
-        question: its text, label and markup removed.
-        options: the four texts, markup removed.
-        letter: of the declared answer, A to D.
-        at: index in the text of the first declared letter that follows a label such as "Answer:"; None where
-            the answer is declared in another way, by its text for instance.
+    Attributes
+    ----------
+    question : str
+        Its text, label and markup removed.
+    options : tuple[str, ...]
+        The four texts, markup removed.
+    letter : str
+        Letter of the declared answer, A to D.
+    at : int or None
+        Index in the text of the first declared letter that follows a label such as "Answer:"; None where the answer is
+        declared in another way, by its text for instance.
     """
 
     question: str

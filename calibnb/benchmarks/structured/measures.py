@@ -16,12 +16,13 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from calibnb.benchmarks.structured.params import SettingsParams
+from calibnb.evidence import bands
 from calibnb.laws import canonical, distances, specs
-from calibnb.laws import numbers as laws_numbers
 from calibnb.laws.distances import Floats, Law, clipped_scale, kolmogorov, moments, w1, w1_clipped
 from calibnb.laws.fit import fit_test
-from calibnb.laws.numbers import allowed, parse_number
-from calibnb.laws.params import PromptParams, SpaceParams
+from calibnb.laws.params import SpaceParams
+from calibnb.laws.parsing import allowed, parse_number
+from calibnb.laws.settings import Question
 from calibnb.laws.specs import Spec
 from calibnb.models.chatformat import ChatFormat
 from calibnb.trees.attention import Body, answer_log_probabilities
@@ -66,20 +67,28 @@ def open_measures(
 ) -> dict[str, float]:
     """All measures of a model's law on the numbers it can write.
 
-    Args:
-        values: ``[n]`` the numbers found.
-        masses: ``[n]`` their probability; the sum may be below one, the rest is on answers that are no
-            number.
-        law: frozen scipy law of the target.
-        discrete, support: what is allowed.
-        low, high: the target's 0.001 and 0.999 quantiles.
-        scale: ``clipped_scale(law, low, high)`` if known.
+    Parameters
+    ----------
+    values : [n] array-like
+        The numbers found.
+    masses : [n] array-like
+        Their probability; the sum may be below one, the rest is on answers that are no number.
+    law : Law
+        Frozen scipy law of the target.
+    discrete, support : bool, tuple[float, float]
+        What is allowed.
+    low, high : float
+        The target's 0.001 and 0.999 quantiles.
+    scale : float or None
+        ``clipped_scale(law, low, high)`` if known.
 
-    Returns:
-        ``number_mass``, ``valid_mass`` (allowed numbers) and ``support_violation`` (the others) as
-        probabilities; then, **given a number**, ``nw1`` (no unit), ``w1`` (unclipped; inf without a target
-        mean), ``kolmogorov``, ``mean_error`` and ``variance_error`` (absolute; nan where the target has
-        none), ``top5_mass`` (the five most likely values). Without any number the latter are nan.
+    Returns
+    -------
+    dict[str, float]
+        ``number_mass``, ``valid_mass`` (allowed numbers) and ``support_violation`` (the others) as probabilities; then,
+        **given a number**, ``nw1`` (no unit), ``w1`` (unclipped; inf without a target mean), ``kolmogorov``,
+        ``mean_error`` and ``variance_error`` (absolute; nan where the target has none), ``top5_mass`` (the five most
+        likely values). Without any number the latter are nan.
     """
     x, w = np.asarray(values, np.float64), np.asarray(masses, np.float64)
     valid = float(w[allowed(x, support, discrete)].sum())
@@ -201,7 +210,7 @@ def measures_of_open_law(found: OpenLaw, target: Target) -> dict[str, float]:
     reach = high - low + (mean_distance(middle, value, found.mass) if closed > 0 else np.inf)
     unit = closed * target.scale  # 0 as well for a law that is all but certain, which has no nW1
     slack = float((found.open_mass * reach).sum()) / unit if unit > 0 else float("inf")
-    valid = float(found.mass[laws_numbers.allowed(found.value, spec.support, spec.discrete)].sum())
+    valid = float(found.mass[allowed(found.value, spec.support, spec.discrete)].sum())
     return given | {
         "number_mass": closed,
         "valid_mass": valid,
@@ -217,23 +226,24 @@ def run(
     body: Body,
     chat: ChatFormat,
     vocabulary: dict[str, int],
-    settings: Sequence[Spec],
+    asked: Sequence[Question],
     *,
-    prompt: PromptParams,
     space: SpaceParams,
     search: OpenParams,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure settings exactly.
 
-    Returns:
-        A row a setting (its family, label, split, and all measures), and the open laws themselves as rows
-        ``label, value, mass``, open prefixes at their stand-in values.
+    Returns
+    -------
+    tuple[DataFrame, DataFrame]
+        A row a setting (its family, label, split, and all measures), and the open laws themselves as rows ``label,
+        value, mass``, open prefixes at their stand-in values.
     """
     numbers: NumberTokens = number_tokens(vocabulary)
     rows, found_laws = [], []
-    for spec in tqdm(settings, desc="structured sampling", unit="setting"):
+    for question in tqdm(asked, desc="structured sampling", unit="setting"):
+        spec, ids = question.spec, chat.prompt_ids(question.prompt)
         law = canonical.of_spec(spec, space)
-        ids = chat.prompt_ids(specs.prompt(spec, prompt.template, prompt.parameter_names))
         trie = build(chat.answer_ids(law.strings), law.probabilities, chat.end_id)
         closed = closed_measures(answer_log_probabilities(body, ids, trie), law.probabilities)
         found = open_law(
@@ -248,14 +258,62 @@ def run(
     return pd.DataFrame(rows), pd.concat(found_laws, ignore_index=True)
 
 
-def run_sampled(
-    ask: Ask, settings: Sequence[Spec], *, prompt: PromptParams, draws: int, max_new_tokens: int
-) -> pd.DataFrame:
+def run_sampled(ask: Ask, asked: Sequence[Question], *, draws: int, max_new_tokens: int) -> pd.DataFrame:
     """The paper's own way, as a cross-check: draw answers and measure the draws; a row a setting."""
-    prompts = [specs.prompt(spec, prompt.template, prompt.parameter_names) for spec in settings]
-    answers = ask(prompts, draws=draws, max_new_tokens=max_new_tokens)
+    answers = ask([question.prompt for question in asked], draws=draws, max_new_tokens=max_new_tokens)
     rows = []
-    for spec, texts in zip(settings, answers, strict=True):
+    for spec, texts in zip([question.spec for question in asked], answers, strict=True):
         measured = Target.of(spec).of_draws(texts)
         rows.append({"family": spec.family, "label": spec.label, "split": spec.split} | measured)
     return pd.DataFrame(rows)
+
+
+CHECKED = ("family", "label", "split", "draws", "valid_mass", "number_mass", "nw1", "fit_pvalue")
+BAND = ("exact", "expected", "low", "high", "floor")
+
+
+def cross_check(drawn: pd.DataFrame, found_laws: pd.DataFrame, asked: Sequence[Question]) -> pd.DataFrame:
+    """Sampled settings beside what their exact laws imply for as many draws.
+
+    A sampled W1 is biased upwards: even a perfect sampler does not reach 0. So the exact law is turned into what that
+    many draws from it would give.
+
+    Parameters
+    ----------
+    drawn : DataFrame
+        Rows of :func:`run_sampled`.
+    found_laws : DataFrame
+        Found laws of :func:`run`.
+    asked : Sequence[Question]
+        The questions of `drawn`.
+
+    Returns
+    -------
+    DataFrame
+        The rows with ``exact`` (the exact nW1), ``expected``, ``low`` and ``high`` (of a sampled one under the exact
+        law: its mean and 95 % band; nan where no number was drawn) and ``floor`` (a perfect sampler's).
+    """
+    if drawn.empty:
+        texts = ("family", "label", "split")
+        columns = {name: pd.Series(dtype=object if name in texts else float) for name in (*CHECKED, *BAND)}
+        return pd.DataFrame(columns)
+    rows = []
+    for question, (_, row) in zip(asked, drawn.iterrows(), strict=True):
+        law = question.spec.law
+        low, high = canonical.quantile_range(law)
+        here = (found_laws["label"] == question.spec.label) & (found_laws["split"] == question.spec.split)
+        exact = found_laws[here]
+        count = round(row["number_mass"] * row["draws"])
+        band = bands.SamplingBand(np.nan, np.nan, np.nan, np.nan)
+        if count:
+            band = bands.sampling_band(exact["value"], exact["mass"], law, low, high, count, 200, 0)
+        rows.append(
+            {
+                "exact": distances.normalised_w1(exact["value"], exact["mass"], law, low, high),
+                "expected": band.mean,
+                "low": band.low,
+                "high": band.high,
+                "floor": bands.perfect_sampler_floor(law, low, high, int(row["draws"]), 200, 0).mean,
+            }
+        )
+    return pd.concat([drawn, pd.DataFrame(rows)], axis=1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
+from calibnb.benchmarks.params import BenchmarkParams
 from calibnb.blocks import Block, Count, count_or_word
 from calibnb.laws.params import SpaceParams
 from calibnb.trees.params import OpenParams
@@ -26,8 +28,11 @@ class SampledParams(Block):
     batch: Count
 
 
-class StructuredParams(Block):
+class StructuredParams(BenchmarkParams):
     settings: SettingsParams
     space: SpaceParams
     open: OpenParams
     sampled: SampledParams
+
+    def problems(self, measured: Sequence[str]) -> Iterator[str]:
+        yield from (f"open.{problem}" for problem in self.open.problems())

@@ -21,11 +21,16 @@ from calibnb.laws.distances import Floats, Law, is_discrete
 class Overlay:
     """One setting to look at: its target and the answer laws of some variants.
 
-    Attributes:
-        title: the setting's label.
-        law: frozen scipy law of the target.
-        low, high: the range shown, usually the target's 0.001 and 0.999 quantiles.
-        answers: variant -> (values ``[n]``, masses ``[n]``), read given a number.
+    Attributes
+    ----------
+    title : str
+        The setting's label.
+    law : Law
+        Frozen scipy law of the target.
+    low, high : float
+        The range shown, usually the target's 0.001 and 0.999 quantiles.
+    answers : Mapping[str, tuple[array-like, array-like]]
+        Variant -> (values ``[n]``, masses ``[n]``), read given a number.
     """
 
     title: str
@@ -141,12 +146,15 @@ def density_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
 
 
 def grid_scatter(frame: pd.DataFrame, *, columns: int = 5) -> Figure:
-    """Where the settings of every family lie: its first two parameters, coloured by split, stars for selected
-    ones.
+    """Where the settings of every family lie: its first two parameters, coloured by split, stars for selected ones.
 
-    Args:
-        frame: rows of ``family, split, selected, x_name, x, y_name, y``; a family with one parameter has
-            ``y_name`` "" and any constant ``y``.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``family, split, selected, x_name, x, y_name, y``; a family with one parameter has ``y_name`` "" and any
+        constant ``y``.
+    columns : int
+        Columns of the grid of panels.
     """
     families = list(dict.fromkeys(frame["family"]))
     figure, axes = panel_grid(len(families), columns, 2.2, 1.95)

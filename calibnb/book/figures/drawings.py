@@ -22,10 +22,14 @@ def trie_drawing(
 ) -> Figure:
     """A trie from left to right: tokens on the nodes, edges as thick as the mass that passes them.
 
-    Args:
-        parent, depth, mass: ``[n]`` arrays of a `calibnb.trees.trie.Trie`, in depth-first order.
-        labels: ``[n]`` token texts.
-        shares: ``[n]`` probability of each node given its parent, written on its edge.
+    Parameters
+    ----------
+    parent, depth, mass : [n] array-like
+        Arrays of a `calibnb.trees.trie.Trie`, in depth-first order.
+    labels : Sequence[str]
+        ``[n]`` token texts.
+    shares : [n] array-like or None
+        Probability of each node given its parent, written on its edge.
     """
     up, level, weight = np.asarray(parent, int), np.asarray(depth, int), np.asarray(mass, float)
     n = len(up)
@@ -79,9 +83,12 @@ def trie_drawing(
 def mask_picture(mask: npt.ArrayLike, labels: Sequence[str]) -> Figure:
     """Who attends to whom: a row a token, filled where it reads the column's token.
 
-    Args:
-        mask: ``[n, n]`` true where the row attends to the column.
-        labels: ``[n]`` token texts.
+    Parameters
+    ----------
+    mask : [n, n] array-like
+        True where the row attends to the column.
+    labels : Sequence[str]
+        ``[n]`` token texts.
     """
     cells = np.asarray(mask, bool)
     figure, (axis,) = panel_grid(1, 1, 0.3 * len(cells) + 1.5, 0.3 * len(cells) + 1.3)
@@ -100,9 +107,14 @@ def mask_picture(mask: npt.ArrayLike, labels: Sequence[str]) -> Figure:
 def certificate_curve(frame: pd.DataFrame, *, variants: Sequence[str], tolerance: float) -> Figure:
     """How the unresolved probability of the search for all numbers falls with the prefixes expanded.
 
-    Args:
-        frame: rows of ``variant, nodes, certificate``.
-        tolerance: where the search stops.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``variant, nodes, certificate``.
+    variants : Sequence[str]
+        In the order of the legend.
+    tolerance : float
+        Where the search stops.
     """
     figure, (axis,) = panel_grid(1, 1, 6.4, 3.8)
     for variant in variants:

@@ -19,10 +19,14 @@ from calibnb.book.style import NW1, SPLITS, finished, look, panel_grid, shared_l
 def loss_curves(log: pd.DataFrame, *, methods: Sequence[str], window: int = 10) -> Figure:
     """Training loss (each method's own) and validation KL (the same for all) against the prompts seen.
 
-    Args:
-        log: rows of ``method, seed, prompts, loss, validation``; validation is nan where it did not run.
-            Nats.
-        window: steps of the running mean that is drawn over the raw training loss.
+    Parameters
+    ----------
+    log : DataFrame
+        Rows of ``method, seed, prompts, loss, validation``; validation is nan where it did not run. Nats.
+    methods : Sequence[str]
+        In the order of the legend.
+    window : int
+        Steps of the running mean that is drawn over the raw training loss.
     """
     figure, (left, right) = panel_grid(2, 2, 4.6, 3.8)
     for method in methods:
@@ -60,8 +64,18 @@ def learning_curves(
 ) -> Figure:
     """A measure at checkpoints of one long run a method, one panel a split, with its interval as a band.
 
-    Args:
-        frame: rows of ``variant, split, value, low, high`` and the column ``x``.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``variant, split, value, low, high`` and the column ``x``.
+    variants : Sequence[str]
+        In the order of the legend.
+    splits : Sequence[str]
+        Keys of `SPLITS`, from left to right.
+    label : str
+        Name and unit of the value.
+    x : str
+        Column of the horizontal axis: what has been seen so far.
     """
     figure, axes = panel_grid(len(splits), 3, 3.4, 3.3, sharey=True)
     for axis, split in zip(axes, splits, strict=True):
@@ -92,9 +106,12 @@ def learning_curves(
 def packed_rows(kinds: npt.ArrayLike, names: Sequence[str]) -> Figure:
     """What one optimiser step reads: one row a packed sequence, one cell a token.
 
-    Args:
-        kinds: ``[rows, length]`` index into ``names`` of each token.
-        names: such as ``["padding", "prompt", "answer"]``; the first is drawn pale.
+    Parameters
+    ----------
+    kinds : [rows, length] array-like
+        Index into ``names`` of each token.
+    names : Sequence[str]
+        Such as ``["padding", "prompt", "answer"]``; the first is drawn pale.
     """
     cells = np.asarray(kinds, int)
     colours = ["#F0F0F0", "#56B4E9", "#D55E00", "#009E73", "#CC79A7"][: len(names)]

@@ -17,11 +17,16 @@ from calibnb.book.style import NW1, SPARE, SPLITS, finished, look, panel_grid, p
 def headline(frame: pd.DataFrame, *, variants: Sequence[str], splits: Sequence[str], label: str = NW1) -> Figure:
     """One panel a split, one point a variant with its interval: the answer in a picture.
 
-    Args:
-        frame: rows of ``split, variant, value, low, high, settled``; what is not settled is drawn hollow.
-        variants: from top to bottom.
-        splits: keys of `SPLITS`, from left to right.
-        label: name and unit of the value.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``split, variant, value, low, high, settled``; what is not settled is drawn hollow.
+    variants : Sequence[str]
+        From top to bottom.
+    splits : Sequence[str]
+        Keys of `SPLITS`, from left to right.
+    label : str
+        Name and unit of the value.
     """
     figure, axes = panel_grid(len(splits), 3, 3.4, 0.55 * len(variants) + 1.4, sharey=True, sharex=True)
     for axis, split in zip(axes, splits, strict=True):
@@ -62,14 +67,21 @@ def per_family_dots(
 ) -> Figure:
     """One row a family, one dot a variant: where calibration holds and where it does not.
 
-    Args:
-        frame: rows of ``family, variant, value, low, high``; what does not exist is nan, and a value that is nan is
-            not drawn. Families are sorted by the last variant, lowest on top.
-        variants: in the order of the legend.
-        label: name and unit of the value.
-        log: logarithmic axis, for values that span decades.
-        reference: where a dotted line stands.
-        together: the row that sums up the others, which stands last, apart from them.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``family, variant, value, low, high``; what does not exist is nan, and a value that is nan is not drawn.
+        Families are sorted by the last variant, lowest on top.
+    variants : Sequence[str]
+        In the order of the legend.
+    label : str
+        Name and unit of the value.
+    log : bool
+        Logarithmic axis, for values that span decades.
+    reference : float
+        Where a dotted line stands.
+    together : str or None
+        The row that sums up the others, which stands last, apart from them.
     """
     table = frame.pivot_table(index="family", columns="variant", values="value", sort=False, dropna=False)
     families = table.sort_values(variants[-1]).index.tolist() if len(table) else []
@@ -107,10 +119,16 @@ def per_family_dots(
 def measures(frame: pd.DataFrame, *, variants: Sequence[str], labels: Mapping[str, str], columns: int = 3) -> Figure:
     """One panel a measure, one point a variant with its interval.
 
-    Args:
-        frame: rows of ``measure, variant, value, low, high``; what does not exist is nan and is not drawn.
-        variants: from top to bottom.
-        labels: measures in the order of the panels, and what stands below each: name and unit.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``measure, variant, value, low, high``; what does not exist is nan and is not drawn.
+    variants : Sequence[str]
+        From top to bottom.
+    labels : Mapping[str, str]
+        Measures in the order of the panels, and what stands below each: name and unit.
+    columns : int
+        Columns of the grid of panels.
     """
     figure, axes = panel_grid(len(labels), columns, 3.4, 0.5 * len(variants) + 1.4, sharey=True)
     for axis, (measure, label) in zip(axes, labels.items(), strict=True):
@@ -139,10 +157,20 @@ def curves(
 ) -> Figure:
     """A measure as a curve for each variant, with its interval as a band.
 
-    Args:
-        frame: rows of ``variant, value, low, high`` and the column ``x``.
-        log: logarithmic vertical axis.
-        diagonal: draws the line on which the measure equals ``x``.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``variant, value, low, high`` and the column ``x``.
+    variants : Sequence[str]
+        In the order of the legend.
+    x : str
+        Column of the horizontal axis.
+    xlabel, ylabel : str
+        Names and units of the axes.
+    log : bool
+        Logarithmic vertical axis.
+    diagonal : bool
+        Draws the line on which the measure equals ``x``.
     """
     figure, (axis,) = panel_grid(1, 1, 7.0, 4.2)
     for variant in variants:
@@ -166,9 +194,18 @@ def tradeoff(
 ) -> Figure:
     """What is gained against what it costs: a cross a variant, a panel a measure that is better the lower it is.
 
-    Args:
-        frame: rows of ``variant, measure, value, low, high``; `x` is a measure that is better the higher it is.
-        panels: measures and what stands above each. A grey line joins the variants that no other beats at both.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``variant, measure, value, low, high``; `x` is a measure that is better the higher it is.
+    variants : Sequence[str]
+        In the order of the legend.
+    x : str
+        Measure of the horizontal axis.
+    xlabel, ylabel : str
+        Names and units of the axes.
+    panels : Mapping[str, str]
+        Measures and what stands above each. A grey line joins the variants that no other beats at both.
     """
     figure, axes = panel_grid(len(panels), 3, 4.0, 3.8, sharex=True)
     for axis, (measure, title) in zip(axes, panels.items(), strict=True):
@@ -200,11 +237,20 @@ def over(
 ) -> Figure:
     """Measures of variants over a setting in which they differ, a panel a measure, and one variant as a level.
 
-    Args:
-        frame: rows of ``variant, measure, value, low, high`` and the column ``x``; the level's own ``x`` is not read.
-        variants: from small to large ``x`` joined by a line; those that share an ``x`` with an earlier one are not.
-        panels: measures, and what stands above each.
-        level: the variant drawn as a dotted line with its interval as a band.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``variant, measure, value, low, high`` and the column ``x``; the level's own ``x`` is not read.
+    variants : Sequence[str]
+        From small to large ``x`` joined by a line; those that share an ``x`` with an earlier one are not.
+    x : str
+        Column of the horizontal axis.
+    xlabel : str
+        Its name and unit.
+    panels : Mapping[str, str]
+        Measures, and what stands above each.
+    level : str
+        The variant drawn as a dotted line with its interval as a band.
     """
     figure, axes = panel_grid(len(panels), 3, 3.6, 3.1)
     for axis, (measure, title) in zip(axes, panels.items(), strict=True):
@@ -232,9 +278,13 @@ def over(
 def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
     """One panel a variant: how often each letter was declared, and how probable it was where it was declared.
 
-    Args:
-        frame: rows of ``variant, letter, kind, value, low, high``; kind is ``counted`` (bars) or ``exact`` (points).
-            What does not exist is nan and is not drawn.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``variant, letter, kind, value, low, high``; kind is ``counted`` (bars) or ``exact`` (points). What does
+        not exist is nan and is not drawn.
+    variants : Sequence[str]
+        In the order of the panels.
     """
     columns = len(variants) if len(variants) < 6 else ceil(len(variants) / 2)
     figure, axes = panel_grid(len(variants), columns, 2.1, 3.0, sharey=True)
@@ -268,8 +318,16 @@ def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
 def strip(frame: pd.DataFrame, *, groups: Sequence[str], label: str, reference: float) -> Figure:
     """Values of groups as points on one axis, a row a group, and a dotted line.
 
-    Args:
-        frame: rows of ``group, value``.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``group, value``.
+    groups : Sequence[str]
+        From top to bottom.
+    label : str
+        Name and unit of the value.
+    reference : float
+        Where the dotted line stands.
     """
     figure, (axis,) = panel_grid(1, 1, 7.0, 0.7 * len(groups) + 1.2)
     rng = np.random.default_rng(0)  # points lie apart so that they can be told apart
@@ -286,8 +344,14 @@ def strip(frame: pd.DataFrame, *, groups: Sequence[str], label: str, reference: 
 def kl_split(frame: pd.DataFrame, *, variants: Sequence[str], splits: Sequence[str]) -> Figure:
     """KL(target || model) as two stacked bars: the price of the format, then that of the shape.
 
-    Args:
-        frame: rows of ``split, variant, part, value, low, high`` with ``part`` in format, shape; nats.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``split, variant, part, value, low, high`` with ``part`` in format, shape; nats.
+    variants : Sequence[str]
+        From top to bottom.
+    splits : Sequence[str]
+        Keys of `SPLITS`, from left to right.
     """
     figure, axes = panel_grid(len(splits), 3, 3.4, 0.5 * len(variants) + 1.6, sharey=True)
     for axis, split in zip(axes, splits, strict=True):
@@ -334,10 +398,17 @@ def kl_split(frame: pd.DataFrame, *, variants: Sequence[str], splits: Sequence[s
 def exact_vs_sampled(frame: pd.DataFrame, *, variants: Sequence[str], draws: int, label: str = NW1) -> Figure:
     """Sampled values against what the exact answer law implies for as many draws.
 
-    Args:
-        frame: rows of ``variant, exact, expected, low, high, sampled``: the exact value, then mean and 95 %
-            band of the sampled value under the exact law, then what sampling gave.
-        draws: answers drawn a setting.
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``variant, exact, expected, low, high, sampled``: the exact value, then mean and 95 % band of the
+        sampled value under the exact law, then what sampling gave.
+    variants : Sequence[str]
+        In the order of the legend.
+    draws : int
+        Answers drawn a setting.
+    label : str
+        Name and unit of the value.
     """
     figure, (axis,) = panel_grid(1, 1, 6.4, 5.6)
     for variant in variants:

@@ -1,0 +1,242 @@
+"""What the chapters on benchmarks have in common: their runs, their summaries, their claims.
+
+Which measures there are, what they are called and what is claimed of them, a benchmark says itself
+(:mod:`calibnb.benchmarks.declaration`); here that becomes frames, pictures and tables, over all runs that are present.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+from matplotlib.figure import Figure
+
+from calibnb.benchmarks.declaration import Benchmark
+from calibnb.book import style, tables
+from calibnb.book.figures import points
+from calibnb.evidence import claims, results, runs
+from calibnb.evidence.runs import Run
+from calibnb.models.places import place
+
+Frame = pd.DataFrame
+FINDINGS = Path("results/findings")
+
+
+def present(study: Any, committed: str | Path, *, own: bool) -> list[Run]:
+    """The runs that a page shows: the reader's own, then the committed ones.
+
+    Parameters
+    ----------
+    study
+        Loaded parameters, as `runs.of_study` takes them.
+    committed : str or Path
+        The folder of committed runs.
+    own : bool
+        Whether the reader has a run of the own; where only committed tables are read there is none.
+    """
+    return [*([runs.of_study(study)] if own else []), *runs.committed(Path(committed))]
+
+
+def of_each_run(shown: Sequence[Run], read: Callable[[Run], Frame]) -> tuple[Frame, list[str]]:
+    """A frame over runs, their parts below each other, and a line for every committed run that has no such tables.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where the reader's own run has none; the pipeline makes them first.
+    """
+    parts, notes = [], []
+    for run in shown:
+        try:
+            parts.append(read(run))
+        except (FileNotFoundError, KeyError) as error:
+            if not run.name:
+                raise
+            notes.append(
+                f"The run {run.name} has no tables for this page, or older ones ({type(error).__name__}: {error})."
+            )
+    return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()), notes
+
+
+class Chapter:
+    """A benchmark over all runs that are present.
+
+    Attributes
+    ----------
+    runs
+        Those that have its tables. notes: a line on what is shown, and one on each that has not.
+    summary
+        Rows of ``model, variant, measure, value, low, high`` and the column of its groups; ``model`` is what pages call
+        a model of a run. What is read given something rare has no value.
+    """
+
+    def __init__(self, benchmark: Benchmark, shown: Sequence[Run]) -> None:
+        self.benchmark = benchmark
+        self.summary, self.notes = of_each_run(shown, self._summarise)
+        self.runs = [run for run in shown if not any(f"The run {run.name} has" in note for note in self.notes)]
+        names = ", ".join(f"`{run.label(model)}`" for run in self.runs for model in run.models)
+        self.notes.insert(0, f"Shown: {names or 'no run'}.")
+
+    def _variants(self, run: Run) -> Sequence[str]:
+        return run.lists[self.benchmark.name]
+
+    def _summarise(self, run: Run) -> Frame:
+        """The summary of one run."""
+        about, parts = self.benchmark, []
+        names = [measure.name for measure in about.measures]
+        for model in run.models:
+            for variant in [""] if about.table.together else self._variants(run):
+                table = about.table.read(run, model, [variant] if variant else self._variants(run))
+                found = about.how(table, None, names, by=about.groups, resamples=run.resamples)
+                parts.append(found.assign(model=run.label(model), **({"variant": variant} if variant else {})))
+        return self._readable(pd.concat(parts, ignore_index=True))
+
+    def _readable(self, found: Frame) -> Frame:
+        """Without the values of what is read given something rare."""
+        keys = ["model", "variant", *([self.benchmark.groups] if self.benchmark.groups else [])]
+        if "benchmark" in found:  # several benchmarks in one summary: measures are called by both
+            found = found.assign(measure=found["benchmark"] + "." + found["measure"])
+        for measure in self.benchmark.measures:
+            if measure.given:
+                rates = found[found["measure"] == measure.given].set_index(keys)["value"]
+                here = found["measure"] == measure.name
+                rate = rates.reindex(pd.MultiIndex.from_frame(found.loc[here, keys])).to_numpy(float)
+                rare = found.index[here][rate < results.RARE]
+                found.loc[rare, ["value", "low", "high"]] = float("nan")
+        return found
+
+    @property
+    def variants(self) -> list[str]:
+        """Every variant of any run, in the order of their lists."""
+        return list(dict.fromkeys(self.summary["variant"]))
+
+    @property
+    def labels(self) -> list[str]:
+        """What pages call the models of all runs."""
+        return list(dict.fromkeys(self.summary["model"]))
+
+    def models(self) -> Iterator[tuple[Run, str]]:
+        """Every model of every run."""
+        return ((run, model) for run in self.runs for model in run.models)
+
+    def frame(self, table: str) -> Frame:
+        """A table of measurements over all runs, with ``model`` as pages call it."""
+        parts = [
+            results.measurements(run.folder(self.benchmark.name, model), self._variants(run), table, run.seeds).assign(
+                model=run.label(model)
+            )
+            for run, model in self.models()
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def picture(self, columns: int = 3) -> Figure:
+        """The pictured measures with their intervals, a panel each."""
+        named = {m.name: m.label for m in self.benchmark.measures if m.pictured}
+        found = self.summary[self.summary["value"].notna()]
+        labels = {name: label for name, label in named.items() if name in set(found["measure"])}
+        return style.each(
+            lambda part: points.measures(part, variants=_of(part), labels=labels, columns=columns), self.summary
+        )
+
+    def dots(self, measure: str, *, together: str | None = None, reference: float = 1.0, log: bool = False) -> Figure:
+        """One measure by groups, a row a group with a dot for every variant."""
+        (label,) = (m.label for m in self.benchmark.measures if m.name == measure)
+        found = self.summary[self.summary["measure"] == measure].rename(columns={self.benchmark.groups: "family"})
+        return style.each(
+            lambda part: points.per_family_dots(
+                part, variants=_of(part), label=label, log=log, reference=reference, together=together
+            ),
+            found,
+        )
+
+    def table(self, digits: int = 2) -> HTML:
+        """All measures of all variants with their intervals."""
+        numbers = self.summary[["value", "low", "high"]].astype(float).itertuples(index=False)
+        text = self.summary.assign(
+            text=[tables.with_interval(row[0], row[1], row[2], digits) for row in numbers],
+            measure=self.summary["measure"].map({m.name: m.label for m in self.benchmark.measures}),
+        )
+        rows = [
+            *(["model"] if len(self.labels) > 1 else []),
+            *([self.benchmark.groups] if self.benchmark.groups else []),
+        ]
+        text = text.dropna(subset=["measure"])
+        if self.benchmark.groups == "split":
+            text["split"] = text["split"].map(style.SPLITS)
+        wide = text.pivot_table(
+            index=[*rows, "measure"], columns="variant", values="text", aggfunc="first", sort=False
+        )[self.variants]
+        return tables.table(wide.fillna("").reset_index())
+
+    def judged(self) -> Frame:
+        """The benchmark's findings in every run, with ``model`` as pages call it.
+
+        Those of the reader's own run are written to ``results/findings``, where the page of all findings gathers them.
+        """
+        return judged(self.benchmark.name, (self.benchmark.claims,), self.runs)
+
+
+def _of(part: Frame) -> list[str]:
+    """The variants of a frame in their order."""
+    return list(dict.fromkeys(part["variant"]))
+
+
+def judged(name: str, chapters: Sequence[claims.Chapter], shown: Sequence[Run]) -> Frame:
+    """Findings of every run; those of the reader's own are written to ``results/findings/<name>.json``."""
+    rows = []
+    for run in shown:
+        found = claims.evaluate(chapters, run)
+        if not run.name:
+            results.write_json(found, FINDINGS / f"{name}.json")
+        labels = {f"@{run.folder('', model).name}": run.label(model) for model in run.models[1:]}
+        for finding in found:
+            tail = str(finding["id"]).rpartition("@")
+            model = labels.get(f"@{tail[2]}", run.label(run.models[0])) if tail[1] else run.label(run.models[0])
+            rows.append(finding | {"model": model})
+    return pd.DataFrame(rows)
+
+
+def claims_table(found: Frame) -> HTML:
+    """The claims among findings with their verdicts, values and intervals."""
+    claimed = found[found["claim"] != ""] if len(found) else found
+    if claimed.empty:
+        return HTML("<p>No claim rests on this page.</p>")  # type: ignore[no-untyped-call]
+    number = ["value", "low", "high"]
+    values = claimed[number].astype(float).itertuples(index=False)
+    shown = claimed.assign(**{"value [95 %]": [tables.with_interval(*row) for row in values]})
+    columns = [*(["model"] if claimed["model"].nunique() > 1 else []), "verdict", "claim", "value [95 %]", "unit"]
+    return HTML(shown[columns].to_html(index=False, border=0, classes="claims"))  # type: ignore[no-untyped-call]
+
+
+def findings(models: Sequence[str], committed: Sequence[Run]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Findings by what pages call a model, then by their ids without the end that names a further model.
+
+    Parameters
+    ----------
+    models : Sequence[str]
+        Models of the reader's own run; none where there is none.
+    committed : Sequence[Run]
+        Further runs.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for root, names, run in [
+        *([(Path("results"), models, "")] if models else []),
+        *((run.root, run.models, run.name) for run in committed),
+    ]:
+        places = {place(model): model for model in names}
+        for row in json.loads((root / "findings.json").read_text(encoding="utf-8")):
+            plain, _, model = row["id"].partition("@")
+            label = places[model] if model else names[0]
+            found.setdefault(f"{label} ({run})" if run else label, {})[plain] = row
+    return found
+
+
+def read_findings(names: Sequence[str]) -> list[dict[str, Any]]:
+    """The findings that chapters have written, in the order of `names`."""
+    return [
+        finding for name in names for finding in json.loads((FINDINGS / f"{name}.json").read_text(encoding="utf-8"))
+    ]

@@ -1,0 +1,50 @@
+"""Write what is asked: all settings, those that training may see, and what a benchmark asks and needs beside a model.
+
+    python -m calibnb.pipeline.items
+
+Stages that train or measure depend on these files and not on the parameters that they are made of. So another grid of
+held-out families changes one file, and nothing is trained again for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from calibnb.benchmarks import registry
+from calibnb.errors import UserError, room
+from calibnb.laws import settings, specs
+from calibnb.pipeline import params
+from calibnb.training.params import TRAINING_SETTINGS
+
+FOLDER = Path("items")
+
+
+def write(study: params.Params, folder: Path) -> None:
+    """Everything, in a folder a benchmark; one that needs nothing has an empty folder."""
+    everything = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
+    settings.write_questions(settings.questions(everything, study.prompt), folder / settings.STUDY.relative_to(FOLDER))
+    seen = settings.TrainingSettings.of(study.families, study.data.validation_share, study.data.significant_digits)
+    seen.write(folder / TRAINING_SETTINGS.relative_to(FOLDER))
+    preparing = registry.modules(registry.ITEMS)
+    for name in registry.blocks():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        if name in preparing:
+            preparing[name].prepare(study, folder / name)
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    try:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        with room(FOLDER):
+            write(params.load(), FOLDER)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""Chapters over several runs: what each found stands beside the others, and a run without tables keeps nobody out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from made_up import VARIANTS, tables
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from notebook_code import ROOT
+
+from calibnb.benchmarks import registry
+from calibnb.book import chapter, style
+from calibnb.book.style import panel_grid
+from calibnb.errors import UserError
+from calibnb.evidence import runs
+from calibnb.evidence.runs import Run
+from calibnb.pipeline import params
+
+BENCHMARKS = registry.benchmarks()
+LISTS = dict.fromkeys(registry.blocks(), tuple(VARIANTS)) | {"methods": tuple(VARIANTS[1:])}
+OWN = Run(Path("results"), ["tiny", "other"], [11], LISTS, ["soft", "hard", "mixed"], ["mixed"], 20)
+LARGE = replace(
+    OWN,
+    root=Path("runs/large/results"),
+    models=["tiny"],
+    lists=LISTS | dict.fromkeys(registry.blocks(), ("base", "soft", "near")),
+    own=["soft", "near"],
+    mixed=[],
+    name="large",
+)
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sequence[Run]:
+    """A run of two models, and a committed one of another study on a model of the same name."""
+    monkeypatch.chdir(tmp_path)
+    tables(OWN.root, OWN.models, VARIANTS, seed=1)
+    tables(LARGE.root, LARGE.models, ["base", "soft", "near"], seed=2)
+    return OWN, LARGE
+
+
+@pytest.mark.parametrize("name", list(BENCHMARKS))
+def test_two_runs_stand_side_by_side(two: Sequence[Run], name: str) -> None:
+    both = chapter.Chapter(BENCHMARKS[name], two)
+    alone = [chapter.Chapter(BENCHMARKS[name], [run]).summary for run in two]
+    pd.testing.assert_frame_equal(both.summary, pd.concat(alone, ignore_index=True))
+    assert both.notes == ["Shown: `tiny`, `other`, `tiny (large)`."] and both.runs == list(two)
+    assert both.labels == ["tiny", "other", "tiny (large)"]
+    ways = ["ssot", "verbalised"] if name == "baselines" else []
+    assert sorted(both.variants) == sorted([*VARIANTS, "near", *ways])
+    assert list(both.models()) == [(OWN, "tiny"), (OWN, "other"), (LARGE, "tiny")]
+    html = both.table().data
+    assert html is not None and all(f"<td>{label}</td>" in html for label in both.labels)
+
+
+def test_a_picture_has_a_part_for_every_model(two: Sequence[Run]) -> None:
+    found = chapter.Chapter(BENCHMARKS["openended"], two)
+    assert titles(found.picture()) == ["tiny", "other", "tiny (large)"]
+    assert titles(chapter.Chapter(BENCHMARKS["language"], two).dots("error")) == ["tiny", "other", "tiny (large)"]
+    alone = chapter.Chapter(BENCHMARKS["openended"], [LARGE]).picture()
+    assert titles(alone) == []
+    assert [axis.get_xlabel() or axis.get_ylabel() or axis.get_title() for axis in alone.axes if axis.get_visible()]
+
+
+def test_measurements_of_all_runs_stand_below_each_other(two: Sequence[Run]) -> None:
+    frame = chapter.Chapter(BENCHMARKS["novelty"], two).frame("prompts")
+    rows = frame.groupby(["model", "variant"], sort=False).size()
+    labels = [(label, variant) for label in ("tiny", "other") for variant in VARIANTS]
+    assert rows.to_dict() == dict.fromkeys(labels + [("tiny (large)", v) for v in ("base", "soft", "near")], 2)
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_committed_run_without_its_tables_is_a_line(two: Sequence[Run], older: bool) -> None:
+    path = LARGE.root / "novelty" / "tiny" / "soft" / "prompts.parquet"
+    if older:
+        pd.read_parquet(path).drop(columns=["distinct"]).to_parquet(path)
+    else:
+        path.unlink()
+    found = chapter.Chapter(BENCHMARKS["novelty"], [*two, replace(LARGE, name="larger")])
+    kind = "KeyError" if older else "FileNotFoundError"
+    shown, first, second = found.notes
+    assert shown == "Shown: `tiny`, `other`."
+    assert first.startswith(f"The run large has no tables for this page, or older ones ({kind}: ")
+    assert second.startswith("The run larger has no tables") and "\n" not in first + second
+    assert found.runs == [OWN] and found.labels == ["tiny", "other"]
+    pd.testing.assert_frame_equal(found.summary, chapter.Chapter(BENCHMARKS["novelty"], [OWN]).summary)
+
+
+def test_an_own_run_without_its_tables_is_an_error(two: Sequence[Run]) -> None:
+    path = OWN.root / "novelty" / "other" / "soft" / "prompts.parquet"
+    pd.read_parquet(path).drop(columns=["distinct"]).to_parquet(path)
+    with pytest.raises(KeyError, match="distinct"):
+        chapter.Chapter(BENCHMARKS["novelty"], two)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"soft/prompts\.parquet"):
+        chapter.Chapter(BENCHMARKS["novelty"], two)
+
+
+def test_without_any_tables_there_is_nothing_but_lines() -> None:
+    frame, notes = chapter.of_each_run([LARGE], lambda run: pd.DataFrame()["absent"])
+    assert frame.empty and notes == ["The run large has no tables for this page, or older ones (KeyError: 'absent')."]
+
+
+def test_what_is_read_given_something_rare_has_no_value(two: Sequence[Run]) -> None:
+    path = OWN.root / "openended" / "tiny" / "soft" / "categories.parquet"
+    pd.read_parquet(path).assign(member_mass=0.009).to_parquet(path)
+    found = chapter.Chapter(BENCHMARKS["openended"], two).summary
+    distance = found[found["measure"] == "uniform_tv"].set_index(["model", "variant"])["value"]
+    assert [place for place, value in distance.items() if pd.isna(value)] == [("tiny", "soft")]
+    assert found[found["measure"] != "uniform_tv"]["value"].notna().all()
+
+
+def test_findings_of_the_own_run_are_written_and_all_are_shown(two: Sequence[Run]) -> None:
+    found = chapter.Chapter(BENCHMARKS["openended"], two).judged()
+    written = json.loads(Path("results/findings/openended.json").read_text())
+    assert written == chapter.read_findings(["openended"])
+    own = found[found["model"].isin(["tiny", "other"])]
+    assert [row["id"] for row in written] == own["id"].tolist()
+    assert set(found[found["id"].str.endswith("@other")]["model"]) == {"other"}
+    assert set(found[~found["id"].str.endswith("@other")]["model"]) == {"tiny", "tiny (large)"}
+    near = found[found["id"].str.startswith("openended.near.")]
+    assert set(near["model"]) == {"tiny (large)"}
+    assert not (LARGE.root / "findings").exists()
+
+
+def test_findings_of_all_runs_by_what_pages_call_their_models(two: Sequence[Run]) -> None:
+    rows = {"results": ["a", "a@other", "b"], "runs/large/results": ["a"]}
+    for root, ids in rows.items():
+        Path(root, "findings.json").write_text(json.dumps([{"id": i, "value": n} for n, i in enumerate(ids)]))
+    found = chapter.findings(["tiny", "other"], [LARGE])
+    assert {label: {i: row["value"] for i, row in rows.items()} for label, rows in found.items()} == {
+        "tiny": {"a": 0, "b": 2},
+        "other": {"a": 1},
+        "tiny (large)": {"a": 0},
+    }
+    assert list(chapter.findings([], [LARGE])) == ["tiny (large)"]
+
+
+def test_claims_are_shown_with_their_model_where_there_are_several() -> None:
+    row = {"claim": "a > b", "verdict": "supported", "value": 0.5, "low": 0.4, "high": 0.6, "unit": "share"}
+    assert "No claim rests on this page" in str(chapter.claims_table(pd.DataFrame()).data)
+    one = str(chapter.claims_table(pd.DataFrame([row | {"model": "tiny"}, row | {"model": "tiny", "claim": ""}])).data)
+    assert "<td>a &gt; b</td>" in one and "0.50 [0.40,\N{NO-BREAK SPACE}0.60]" in one
+    assert one.count("<tr") == 2 and "tiny" not in one
+    several = str(chapter.claims_table(pd.DataFrame([row | {"model": "tiny"}, row | {"model": "other"}])).data)
+    assert "<td>tiny</td>" in several and "<td>other</td>" in several
+
+
+# ------------------------------------------------------------------------------------ the same picture for each
+
+
+def titles(figure: Figure) -> list[str]:
+    """What stands above the parts of a figure."""
+    return [part.get_suptitle() for part in figure.subfigs]
+
+
+def drawn(part: pd.DataFrame) -> Figure:
+    figure, (axis,) = panel_grid(1, 1, 3.0, 2.0)
+    axis.plot(part["x"])
+    return style.finished(figure)
+
+
+def test_one_value_is_the_picture_itself() -> None:
+    made: list[Figure] = []
+
+    def draw(part: pd.DataFrame) -> Figure:
+        made.append(drawn(part))
+        return made[-1]
+
+    frame = pd.DataFrame({"model": "a", "x": [1, 2]})
+    assert style.each(draw, frame) is made[0] and len(made) == 1
+    assert tuple(made[0].get_size_inches()) == (3.0, 2.0)
+
+
+def test_two_values_are_a_part_each() -> None:
+    frame = pd.DataFrame({"model": ["b", "b", "a"], "x": [1, 2, 9]})
+    figure = style.each(drawn, frame)
+    assert titles(figure) == ["b", "a"]
+    lines = [part.axes[0].lines[0].get_ydata() for part in figure.subfigs]
+    assert [list(line) for line in lines] == [[1, 2], [9]]
+    assert tuple(figure.get_size_inches()) == (3.0, pytest.approx(2 * 2.4))
+    assert titles(style.each(drawn, frame, by="x")) == ["1", "2", "9"]
+    assert plt.get_fignums() == []
+
+
+def test_a_part_that_fails_leaves_no_trace() -> None:
+    def draw(part: pd.DataFrame) -> Figure:
+        figure = drawn(part)
+        if len(style._PARTS):
+            raise RuntimeError("no")
+        return figure
+
+    with pytest.raises(RuntimeError, match="no"):
+        style.each(draw, pd.DataFrame({"model": ["a", "b"], "x": 1}))
+    assert style._PARTS == []
+    plt.close("all")
+
+
+# --------------------------------------------------------------------------------------------------- runs
+
+
+def test_the_own_run_is_what_the_parameters_say() -> None:
+    study = params.load(ROOT / "params.yaml")
+    run = runs.of_study(study)
+    assert run.lists == {name: study.measured(name) for name in registry.blocks()} | {"methods": study.methods}
+    assert (run.own, run.mixed, run.name) == (["soft", "hard", "mixed"], ["mixed"], "")
+    assert (run.models, run.seeds, run.resamples) == (study.models, study.seeds, study.bootstrap)
+    assert run.methods == {name: study.finetune[name] for name in study.methods}
+    assert run.folder("novelty", "./a/b") == Path("results/novelty/a/b") and run.label("./a/b") == "./a/b"
+
+
+def committed(folder: Path, run: Run) -> None:
+    """A run as its ``run.json`` says it."""
+    about = {"models": run.models, "seeds": run.seeds, "measured": run.lists, "own": run.own, "mixed": run.mixed}
+    about |= {"bootstrap": run.resamples, "provenance": {"device": "an abacus"}}
+    about |= {"methods": {name: how.model_dump(mode="json") for name, how in run.methods.items()}}
+    (folder / run.name).mkdir(parents=True)
+    (folder / run.name / runs.ABOUT).write_text(json.dumps(about))
+
+
+def test_committed_runs_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    study = params.load(ROOT / "params.yaml")
+    own = runs.of_study(study)
+    lists = {name: list(variants) for name, variants in own.lists.items()}
+    own = replace(own, models=list(own.models), seeds=list(own.seeds), lists=lists)
+    assert runs.committed(tmp_path) == []
+    for name in ("b", "a"):
+        committed(tmp_path, replace(own, name=name))
+    (tmp_path / "c").mkdir()  # no run
+    found = runs.committed(tmp_path)
+    assert found == [replace(own, root=tmp_path / name / "results", name=name) for name in ("a", "b")]
+    assert found[0].label("tiny") == "tiny (a)"
+    assert runs.provenance(tmp_path / "a") == {"device": "an abacus"}
+    shown = chapter.present(study, tmp_path, own=True)
+    assert [run.name for run in shown] == ["", "a", "b"]
+    assert [run.name for run in chapter.present(SimpleNamespace(), tmp_path, own=False)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"models": ["tiny"]}', "{"])
+def test_a_committed_run_that_cannot_be_read_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / runs.ABOUT).write_text(text)
+    with pytest.raises(UserError, match=r"a/run\.json: must be json with the keys of a run") as caught:
+        runs.committed(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -135,6 +135,58 @@ def test_prose_of_a_notebook_does_not_count(tmp_path: Path) -> None:
     assert dependence.of_stages(library(tmp_path, {"notebooks/show.ipynb": prose})) == before
 
 
+def test_prose_of_a_chapter_counts(tmp_path: Path) -> None:
+    page = notebook("from calibnb import one")
+    before = dependence.of_stages(library(tmp_path, FILES | {"notebooks/chapters/page.ipynb": page}))
+    prose = {"notebooks/chapters/page.ipynb": page.replace("# Title", "# Another")}
+    after = dependence.of_stages(library(tmp_path, prose))
+    assert {stage for stage in before if before[stage] != after[stage]} == {"chapters/page"}
+    assert "calibnb/deep/two.py" in before["chapters/page"]
+
+
+def test_modules_of_all_folders_that_a_text_names_count(tmp_path: Path) -> None:
+    more = {"calibnb/one.py": 'EVERY = "*/parts.py"\n', "calibnb/deep/parts.py": "import calibnb.late\n"}
+    found = dependence.of_stages(library(tmp_path, FILES | more | {"calibnb/other/parts.py": "x = 1\n"}))
+    names = ["__init__.py", "deep/parts.py", "late.py", "one.py", "other/parts.py", "pipeline/params.py"]
+    assert list(found["check"]) == [f"calibnb/{name}" for name in names]
+
+
+TABLE = 'KINDS = {1}\nTABLE: dict[str, str] = {\n    "a": f(1),\n    "b": f(2),\n}\nLATE = 2\n'
+NAMED = {
+    "params.yaml": "models: [a, b, ./c]\n",
+    dependence.MODELS: TABLE,
+    "calibnb/one.py": "import calibnb.models.sources\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "models", "stages"),
+    [
+        (TABLE.replace("f(2)", "f(3)"), {"sources/b"}, set()),
+        (TABLE.replace('    "a"', '    "c": f(9),  # another\n    "a"'), set(), set()),
+        (TABLE.replace("f(1),", "f( 1 ),  # why"), set(), set()),
+        (TABLE.replace("LATE = 2", "LATE = 3"), set(), {"check", "show"}),
+    ],
+    ids=["an entry", "one more", "its spelling", "the code around it"],
+)
+def test_an_entry_of_the_table_of_models_counts_for_its_model_alone(
+    tmp_path: Path, table: str, models: set[str], stages: set[str]
+) -> None:
+    library(tmp_path, FILES | NAMED)
+    before = dependence.of_models(tmp_path), dependence.of_stages(tmp_path)
+    assert list(before[0]) == ["sources/a", "sources/b", "sources/c"]
+    library(tmp_path, {dependence.MODELS: table})
+    after = dependence.of_models(tmp_path), dependence.of_stages(tmp_path)
+    assert {name for name in before[0] if before[0][name] != after[0][name]} == models
+    assert {name for name in before[1] if before[1][name] != after[1][name]} == stages
+
+
+def test_a_project_without_the_library_has_no_table_of_models(tmp_path: Path) -> None:
+    assert dependence.of_models(tmp_path) == {}
+    with pytest.raises(UserError, match=r"^calibnb/models/sources\.py: must assign TABLE$"):
+        dependence.of_models(library(tmp_path, NAMED | {dependence.MODELS: "OTHER = {}\n"}))
+
+
 def test_files_that_have_not_changed_are_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / ".code"
     dependence.write({"a": {"x": "1"}, "b": {"x": "1"}}, folder)

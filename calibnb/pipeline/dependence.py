@@ -175,7 +175,10 @@ def _table(tree: ast.Module) -> ast.Assign | ast.AnnAssign:
 
 def of_models(root: Path) -> dict[str, dict[str, str]]:
     """For each model of the study, by its place: the hash of its entry in the table, of nothing where it has none."""
-    node = _table(ast.parse((root / MODELS).read_text(encoding="utf-8"))).value
+    source = root / MODELS
+    if not source.is_file():  # a project beside the library: its stages have no code of the library's to hash, either
+        return {}
+    node = _table(ast.parse(source.read_text(encoding="utf-8"))).value
     entries = {
         str(value.value): ast.unparse(entry)
         for value, entry in (zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ())

@@ -22,7 +22,7 @@ FOLDER = Path("items")
 
 
 def write(study: params.Params, folder: Path) -> None:
-    """Everything, in a folder a benchmark; one that needs nothing has an empty folder."""
+    """Everything, in a folder a benchmark; one that needs nothing says so there."""
     everything = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
     settings.write_questions(settings.questions(everything, study.prompt), folder / settings.STUDY.relative_to(FOLDER))
     seen = settings.TrainingSettings.of(study.families, study.data.validation_share, study.data.significant_digits)
@@ -32,6 +32,8 @@ def write(study: params.Params, folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         if name in preparing:
             preparing[name].prepare(study, folder / name)
+        else:  # an empty folder would not come back from a cache
+            (folder / name / "nothing.txt").write_text("It needs nothing beside a model.\n", encoding="utf-8")
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
     python -m calibnb.pipeline.measure BENCHMARK MODEL VARIANT
 
 Not every benchmark is measured on every variant (its ``variants`` in params.yaml): where one is not, what the stage
-leaves is empty, and no notebook runs.
+leaves says so and is empty else, and no notebook runs.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tables.mkdir(parents=True, exist_ok=True)
     page.parent.mkdir(parents=True, exist_ok=True)
     for path, text in (
+        (tables / "nothing.txt", "This variant is not measured on this benchmark.\n"),
         (tables.with_name(f"{variant}.json"), "{}\n"),
         (page, '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}\n'),
     ):

@@ -43,6 +43,8 @@ def command(page: str, run: Path) -> list[str]:
     declared = parameter_names(read_notebook(notebook))
     items = {"folder_path": "items/novelty", "settings_path": "items/study/settings.jsonl"}
     given = {"own": "false"} | {name: str(run / path) for name, path in items.items()}
+    if "settings_path" in declared:  # settings are shown with the parameters that they were made with
+        given["params_path"] = str(run / "params.yaml")
     options = [part for name, value in given.items() if name in declared for part in ("-p", name, value)]
     out = OUT / "executed" / f"{page}.ipynb"
     return [sys.executable, "-m", "calibnb.pipeline.execute", str(notebook), str(out), *options]

@@ -83,6 +83,7 @@ def per_family_dots(
     together : str or None
         The row that sums up the others, which stands last, apart from them.
     """
+    variants = [variant for variant in variants if variant in set(frame["variant"])]  # a run may have fewer
     table = frame.pivot_table(index="family", columns="variant", values="value", sort=False, dropna=False)
     families = table.sort_values(variants[-1]).index.tolist() if len(table) else []
     families.sort(key=lambda family: family == together)

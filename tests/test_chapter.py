@@ -130,6 +130,18 @@ def test_findings_of_the_own_run_are_written_and_all_are_shown(two: Sequence[Run
     assert not (LARGE.root / "findings").exists()
 
 
+@pytest.mark.parametrize("second", ["org/name", "./folder"])
+def test_findings_of_a_second_model_are_its_own_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = replace(OWN, models=["tiny", second])
+    tables(run.root, run.models, VARIANTS, seed=1)
+    found = chapter.Chapter(BENCHMARKS["openended"], [run]).judged()
+    named = found["id"].str.contains("@")
+    assert set(found[named]["model"]) == {second} and set(found[~named]["model"]) == {"tiny"}
+
+
 def test_findings_of_all_runs_by_what_pages_call_their_models(two: Sequence[Run]) -> None:
     rows = {"results": ["a", "a@other", "b"], "runs/large/results": ["a"]}
     for root, ids in rows.items():

@@ -333,6 +333,8 @@ def test_a_held_out_grid_trains_nothing(clone: Clone, altered: Callable[[str, st
     study = params.load(clone.folder / "params.yaml")
     grid = "held_out:\n      lambda:\n        log:\n        - "
     altered("params.yaml", f"{grid}1.0", f"{grid}1.5")
+    # Measured are selected settings first: of these one moves, too.
+    altered("params.yaml", "- lambda: 1.0\n    - lambda: 4.0", "- lambda: 2.0\n    - lambda: 4.0")
     assert stale(clone) == {"check", "items"}
     clone.ok("dvc", "repro", "check", "items")
     measured = {f"measure@{name}-./tiny-{v}" for name in ("structured", "baselines") for v in study.variants}

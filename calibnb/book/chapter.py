@@ -49,17 +49,28 @@ def of_each_run(shown: Sequence[Run], read: Callable[[Run], Frame]) -> tuple[Fra
     FileNotFoundError
         Where the reader's own run has none; the pipeline makes them first.
     """
+    parts, notes = _read(shown, read)
+    return _joined(parts), notes
+
+
+def _read(shown: Sequence[Run], read: Callable[[Run], Frame]) -> tuple[list[tuple[Run, Frame]], list[str]]:
+    """The runs that can be read with their frames, and a line on each of the others."""
     parts, notes = [], []
     for run in shown:
         try:
-            parts.append(read(run))
+            parts.append((run, read(run)))
         except (FileNotFoundError, KeyError) as error:
             if not run.name:
                 raise
             notes.append(
                 f"The run {run.name} has no tables for this page, or older ones ({type(error).__name__}: {error})."
             )
-    return (pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()), notes
+    return parts, notes
+
+
+def _joined(parts: Sequence[tuple[Run, Frame]]) -> Frame:
+    """The frames of runs below each other."""
+    return pd.concat([part for _, part in parts], ignore_index=True) if parts else pd.DataFrame()
 
 
 class Chapter:
@@ -76,8 +87,9 @@ class Chapter:
 
     def __init__(self, benchmark: Benchmark, shown: Sequence[Run]) -> None:
         self.benchmark = benchmark
-        self.summary, self.notes = of_each_run(shown, self._summarise)
-        self.runs = [run for run in shown if not any(f"The run {run.name} has" in note for note in self.notes)]
+        parts, self.notes = _read(shown, self._summarise)
+        self.runs = [run for run, _ in parts]
+        self.summary = _joined(parts)
         names = ", ".join(f"`{run.label(model)}`" for run in self.runs for model in run.models)
         self.notes.insert(0, f"Shown: {names or 'no run'}.")
 
@@ -192,12 +204,14 @@ def judged(name: str, chapters: Sequence[claims.Chapter], shown: Sequence[Run]) 
         found = claims.evaluate(chapters, run)
         if not run.name:
             results.write_json(found, FINDINGS / f"{name}.json")
-        labels = {f"@{run.folder('', model).name}": run.label(model) for model in run.models[1:]}
-        for finding in found:
-            tail = str(finding["id"]).rpartition("@")
-            model = labels.get(f"@{tail[2]}", run.label(run.models[0])) if tail[1] else run.label(run.models[0])
-            rows.append(finding | {"model": model})
+        rows += [finding | {"model": run.label(_of_model(str(finding["id"]), run.models)[1])} for finding in found]
     return pd.DataFrame(rows)
+
+
+def _of_model(finding: str, models: Sequence[str]) -> tuple[str, str]:
+    """The id of a finding without the end that names a further model, and the model."""
+    plain, _, further = finding.partition("@")
+    return plain, {place(model): model for model in models}[further] if further else models[0]
 
 
 def claims_table(found: Frame) -> HTML:
@@ -227,11 +241,9 @@ def findings(models: Sequence[str], committed: Sequence[Run]) -> dict[str, dict[
         *([(Path("results"), models, "")] if models else []),
         *((run.root, run.models, run.name) for run in committed),
     ]:
-        places = {place(model): model for model in names}
         for row in json.loads((root / "findings.json").read_text(encoding="utf-8")):
-            plain, _, model = row["id"].partition("@")
-            label = places[model] if model else names[0]
-            found.setdefault(f"{label} ({run})" if run else label, {})[plain] = row
+            plain, model = _of_model(row["id"], names)
+            found.setdefault(f"{model} ({run})" if run else model, {})[plain] = row
     return found
 
 

@@ -176,9 +176,7 @@ def expected_stages() -> set[str]:
         "chapter": list(study["benchmarks"]),
         "page": STAGES["page"]["matrix"]["name"],
     }
-    return {
-        f"{name}@{item}" if item else name for name in STAGES for item in matrix.get(name, [""])
-    }
+    return {f"{name}@{item}" if item else name for name in STAGES for item in matrix.get(name, [""])}
 
 
 @pytest.mark.slow
@@ -244,6 +242,27 @@ def test_equal_results_are_equal_bytes(clone: Clone) -> None:
     for stage in stages:
         assert clone.ran("dvc", "repro", "--force", "--single-item", stage) == {stage}
     assert (clone.folder / "dvc.lock").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_kept_run_is_read_beside_the_others_and_computes_nothing(clone: Clone) -> None:
+    clone.ok(sys.executable, "-m", "calibnb.pipeline.keep", "mine")
+    kept = clone.folder / "runs" / "mine"
+    about = json.loads((kept / "run.json").read_text())
+    assert about["models"] == ["./tiny"] and about["measured"]["perplexity"][0] == "base"
+    assert {"date", "device", "dtype", "packages", "python"} == set(about["provenance"])
+    assert str(clone.folder) not in (kept / "run.json").read_text()
+    try:
+        clone.ok(sys.executable, "-m", "calibnb.book.read")
+        html = clone.folder / ".read" / "book" / "_build" / "html"
+        assert list(building.problems(html)) == []
+        for page in ("openended", "structured", "perplexity", "finetuning", "baselines", "index"):
+            text = (html / f"{page}.html").read_text()
+            assert "./tiny (mine)" in text and "smollm2-135m (demo)" in text
+    finally:
+        shutil.rmtree(kept)
+    run = clone.run(sys.executable, "-m", "calibnb.pipeline.keep", "Mine")
+    assert run.returncode == 1 and run.stderr.startswith("NAME: must be of lower-case letters")
 
 
 @pytest.mark.slow

@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from notebook_code import ROOT
 
 from calibnb.benchmarks.baselines.beside import gather
+from calibnb.pipeline import params
+from calibnb.training.params import FinetuneParams
 
 VARIANTS = ["base", "format", "soft", "hard", "mixed"]
+METHODS: dict[str, FinetuneParams] = params.load(ROOT / "params.yaml").finetune
 # Which of the questions the baselines ask in other ways.
 ASKED = {"language": {"ids": ["choices.a", "choices.b"]}, "novelty": {"ids": ["p"]}}
 

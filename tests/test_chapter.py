@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from made_up import VARIANTS, tables
+from made_up import METHODS, VARIANTS, tables
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from notebook_code import ROOT
@@ -22,17 +22,17 @@ from calibnb.errors import UserError
 from calibnb.evidence import runs
 from calibnb.evidence.runs import Run
 from calibnb.pipeline import params
+from calibnb.training.params import TRAINED, write_methods
 
 BENCHMARKS = registry.benchmarks()
 LISTS = dict.fromkeys(registry.blocks(), tuple(VARIANTS)) | {"methods": tuple(VARIANTS[1:])}
-OWN = Run(Path("results"), ["tiny", "other"], [11], LISTS, ["soft", "hard", "mixed"], ["mixed"], 20)
+OWN = Run(Path("results"), ["tiny", "other"], [11], LISTS, {name: METHODS[name] for name in VARIANTS[1:]}, 20)
 LARGE = replace(
     OWN,
     root=Path("runs/large/results"),
     models=["tiny"],
     lists=LISTS | dict.fromkeys(registry.blocks(), ("base", "soft", "near")),
-    own=["soft", "near"],
-    mixed=[],
+    methods={"soft": METHODS["soft"], "near": METHODS["soft"]},
     name="large",
 )
 
@@ -218,41 +218,49 @@ def test_a_part_that_fails_leaves_no_trace() -> None:
 # --------------------------------------------------------------------------------------------------- runs
 
 
-def test_the_own_run_is_what_the_parameters_say() -> None:
+def with_methods(study: params.Params, folder: Path) -> Path:
+    """Where the results of a study would lie, beside the methods that it trains."""
+    write_methods({name: study.finetune[name] for name in study.methods}, folder / TRAINED)
+    return folder / "results"
+
+
+def test_the_own_run_is_what_the_parameters_say(tmp_path: Path) -> None:
     study = params.load(ROOT / "params.yaml")
-    run = runs.of_study(study)
-    assert run.lists == {name: study.measured(name) for name in registry.blocks()} | {"methods": study.methods}
+    run = runs.of_study(study, with_methods(study, tmp_path))
+    assert run.lists == {name: study.measured(name) for name in registry.blocks()} | {"methods": list(study.methods)}
     assert (run.own, run.mixed, run.name) == (["soft", "hard", "mixed"], ["mixed"], "")
     assert (run.models, run.seeds, run.resamples) == (study.models, study.seeds, study.bootstrap)
     assert run.methods == {name: study.finetune[name] for name in study.methods}
-    assert run.folder("novelty", "./a/b") == Path("results/novelty/a/b") and run.label("./a/b") == "./a/b"
+    assert run.folder("novelty", "./a/b") == tmp_path / "results/novelty/a/b" and run.label("./a/b") == "./a/b"
 
 
 def committed(folder: Path, run: Run) -> None:
     """A run as its ``run.json`` says it."""
-    about = {"models": run.models, "seeds": run.seeds, "measured": run.lists, "own": run.own, "mixed": run.mixed}
+    about = {"models": run.models, "seeds": run.seeds, "measured": run.lists}
     about |= {"bootstrap": run.resamples, "provenance": {"device": "an abacus"}}
     about |= {"methods": {name: how.model_dump(mode="json") for name, how in run.methods.items()}}
     (folder / run.name).mkdir(parents=True)
     (folder / run.name / runs.ABOUT).write_text(json.dumps(about))
 
 
-def test_committed_runs_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_committed_runs_come_in_the_order_of_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = params.load(ROOT / "params.yaml")
-    own = runs.of_study(study)
+    own = runs.of_study(study, with_methods(study, tmp_path / "own"))
     lists = {name: list(variants) for name, variants in own.lists.items()}
     own = replace(own, models=list(own.models), seeds=list(own.seeds), lists=lists)
-    assert runs.committed(tmp_path) == []
+    kept = tmp_path / "runs"
+    assert runs.committed(kept) == []
     for name in ("b", "a"):
-        committed(tmp_path, replace(own, name=name))
-    (tmp_path / "c").mkdir()  # no run
-    found = runs.committed(tmp_path)
-    assert found == [replace(own, root=tmp_path / name / "results", name=name) for name in ("a", "b")]
+        committed(kept, replace(own, name=name))
+    (kept / "c").mkdir()  # no run
+    found = runs.committed(kept)
+    assert found == [replace(own, root=kept / name / "results", name=name) for name in ("a", "b")]
     assert found[0].label("tiny") == "tiny (a)"
-    assert runs.provenance(tmp_path / "a") == {"device": "an abacus"}
-    shown = chapter.present(study, tmp_path, own=True)
+    assert runs.provenance(kept / "a") == {"device": "an abacus"}
+    monkeypatch.chdir(tmp_path / "own")
+    shown = chapter.present(study, kept, own=True)
     assert [run.name for run in shown] == ["", "a", "b"]
-    assert [run.name for run in chapter.present(SimpleNamespace(), tmp_path, own=False)] == ["a", "b"]
+    assert [run.name for run in chapter.present(SimpleNamespace(), kept, own=False)] == ["a", "b"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"models": ["tiny"]}', "{"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_up import VARIANTS, tables
+from made_up import METHODS, VARIANTS, tables
 
 from calibnb.benchmarks import registry
 from calibnb.benchmarks.claims import TRADEOFF, TRAINING
@@ -53,7 +53,8 @@ def measured(tmp_path: Path) -> Run:
             path = tmp_path / "game" / model / variant / "rows.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             frame.to_parquet(path)
-    return Run(tmp_path, ["./one"], [11], {"game": list(FRAMES)}, ["soft", "mixed"], ["mixed"], 20)
+    methods = {name: METHODS[name] for name in ("soft", "mixed")}
+    return Run(tmp_path, ["./one"], [11], {"game": list(FRAMES)}, methods, 20)
 
 
 def found(measured: Run, *rows: Claim) -> list[Finding]:
@@ -221,7 +222,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Run:
     changes.assign(model="./tiny", value=0.5, low=0.4, high=0.6).to_csv(root / "tradeoff.csv", index=False)
     lists = dict.fromkeys(registry.blocks(), VARIANTS) | {"methods": VARIANTS[1:]}
     lists |= {name: ["base", "soft", "mixed"] for name in ("capability", "perplexity")}
-    return Run(root, ["./tiny"], [11, 12], lists, ["soft", "hard", "mixed"], ["mixed"], 20)
+    return Run(root, ["./tiny"], [11, 12], lists, {name: METHODS[name] for name in VARIANTS[1:]}, 20)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ below ``results``, laid out as the pipeline writes them.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from calibnb.errors import UserError
 from calibnb.models.places import place
-from calibnb.training.params import FinetuneParams
+from calibnb.training.params import TRAINED, FinetuneParams, read_methods
 from calibnb.yaml_files import read
 
 ABOUT = "run.json"
@@ -35,14 +35,10 @@ class Run:
         Seeds of training; measurements of others are left out.
     lists : Mapping[str, Sequence[str]]
         Variants by the name of their benchmark, and the trained methods as ``methods``.
-    own : Collection[str]
-        Methods that learn to answer with their prompt's own law: all but controls.
-    mixed : Collection[str]
-        Methods with ordinary examples in training.
-    resamples : int
-        Resamples of every bootstrap.
     methods : Mapping[str, FinetuneParams]
         The trained ones, and what they are.
+    resamples : int
+        Resamples of every bootstrap.
     name : str
         Name of the folder of a committed run; empty for the reader's own.
     """
@@ -51,11 +47,19 @@ class Run:
     models: Sequence[str]
     seeds: Sequence[int]
     lists: Mapping[str, Sequence[str]]
-    own: Collection[str]
-    mixed: Collection[str]
+    methods: Mapping[str, FinetuneParams]
     resamples: int
-    methods: Mapping[str, FinetuneParams] = field(default_factory=dict)
     name: str = ""
+
+    @property
+    def own(self) -> list[str]:
+        """Methods that learn to answer with their prompt's own law: all but controls."""
+        return [name for name, how in self.methods.items() if how.completions == "own"]
+
+    @property
+    def mixed(self) -> list[str]:
+        """Methods with ordinary examples in training."""
+        return [name for name, how in self.methods.items() if how.mixture]
 
     def folder(self, benchmark: str, model: str) -> Path:
         """Where a benchmark's results of a model lie."""
@@ -77,23 +81,13 @@ def of_study(study: Any, root: Path = Path("results")) -> Run:
     Parameters
     ----------
     study
-        Loaded parameters, ``benchmarks`` (those that are asked for), ``bootstrap, finetune, methods, models, seeds,
-        variants`` among them.
+        Loaded parameters, ``benchmarks`` (those that are asked for), ``bootstrap, models, seeds, variants`` among them.
     root : Path
-        Folder of the results.
+        Folder of the results, beside which the stage `items` has written what is trained.
     """
-    trained = {method: study.finetune[method] for method in study.methods}
+    methods = read_methods(root.parent / TRAINED)
     lists = {name: block.measured(study.variants) for name, block in study.benchmarks}
-    return Run(
-        root,
-        study.models,
-        study.seeds,
-        lists | {"methods": study.methods},
-        own=[name for name, how in trained.items() if how.completions == "own"],  # all but the control
-        mixed=[name for name, how in trained.items() if how.mixture],
-        resamples=study.bootstrap,
-        methods=trained,
-    )
+    return Run(root, study.models, study.seeds, lists | {"methods": list(methods)}, methods, study.bootstrap)
 
 
 def committed(folder: Path) -> list[Run]:
@@ -114,10 +108,8 @@ def committed(folder: Path) -> list[Run]:
                     about["models"],
                     about["seeds"],
                     about["measured"],
-                    about["own"],
-                    about["mixed"],
-                    about["bootstrap"],
                     {name: FinetuneParams.model_validate(how) for name, how in about["methods"].items()},
+                    about["bootstrap"],
                     name=path.parent.name,
                 )
             )

@@ -1,4 +1,4 @@
-"""Write what is asked: all settings, those that training may see, and what a benchmark asks and needs beside a model.
+"""Write what is asked: settings, those that training may see, methods, and what a benchmark needs beside a model.
 
     python -m calibnb.pipeline.items
 
@@ -16,7 +16,7 @@ from calibnb.benchmarks import registry
 from calibnb.errors import UserError, room
 from calibnb.laws import settings, specs
 from calibnb.pipeline import params
-from calibnb.training.params import TRAINING_SETTINGS
+from calibnb.training.params import TRAINED, TRAINING_SETTINGS, write_methods
 
 FOLDER = Path("items")
 
@@ -28,6 +28,8 @@ def write(study: params.Params, folder: Path) -> None:
     seen = settings.TrainingSettings.of(study.families, study.data.validation_share, study.data.significant_digits)
     seen.write(folder / TRAINING_SETTINGS.relative_to(FOLDER))
     preparing = registry.modules(registry.ITEMS)
+    trained = {name: study.finetune[name] for name in study.methods}
+    write_methods(trained, folder / TRAINED.relative_to(FOLDER))
     for name in registry.blocks():
         (folder / name).mkdir(parents=True, exist_ok=True)
         if name in preparing:

@@ -44,17 +44,15 @@ SMALL = (
 PAGES = ("method",)
 
 
-def about(study: params.Params) -> dict[str, Any]:
+def about(study: params.Params, folder: Path) -> dict[str, Any]:
     """What tables of a run are read by, and where they come from."""
-    run = runs.of_study(study)
+    run = runs.of_study(study, folder / "results")
     device = loading.pick_device(study.compute.device)
     dtype = loading.pick_dtype(study.compute.dtype, device)
     return {
         "models": run.models,
         "seeds": run.seeds,
         "measured": run.lists,
-        "own": run.own,
-        "mixed": run.mixed,
         "methods": {name: how.model_dump(mode="json") for name, how in run.methods.items()},
         "bootstrap": run.resamples,
         "provenance": {
@@ -111,7 +109,7 @@ def keep(folder: Path, out: Path) -> None:
                     written += (out / where / f"{table}.parquet").stat().st_size
         if written > LARGEST:
             raise UserError(f"{out}: the tables of {model} take {written:,} bytes; allowed: {LARGEST:,}")
-    results.write_json(about(study), out / runs.ABOUT)
+    results.write_json(about(study, folder), out / runs.ABOUT)
 
 
 def _copy(source: Path, target: Path) -> None:

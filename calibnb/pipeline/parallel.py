@@ -26,7 +26,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from calibnb.errors import UserError
-from calibnb.pipeline import dependence, warm
+from calibnb.pipeline import dependence, memory, params, warm
 
 SEVERAL = 4  # stages whose imports take longer than those of the process that imports for all
 
@@ -100,8 +100,8 @@ def changed_stages(folder: Path, targets: Sequence[str] = ()) -> dict[str, set[s
         with Repo() as repo:
             graph = repo.index.graph
             needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in graph}
-            # What always runs has just run: behind it is only what its files have changed.
-            changed = set(repo.status()) - {stage.addressing for stage in graph if stage.always_changed}
+            # What the stage `code` does is done: behind it is only what its files have changed.
+            changed = set(repo.status()) - {dependence.STAGE}
     return pending(needs, changed, targets)
 
 
@@ -149,18 +149,31 @@ def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
     return subprocess.run(["dvc", "repro", *targets], cwd=folder, check=False).returncode
 
 
-def default_jobs() -> int:
-    """One stage on a GPU, whose memory it may need whole; two on a CPU, if it has two cores."""
-    return 1 if torch.cuda.is_available() else min(2, torch.get_num_threads())
+def default_jobs(folder: Path) -> int:
+    """One stage on a GPU, whose memory it may need whole; two on a CPU, if it has two cores and memory for both.
+
+    Raises
+    ------
+    UserError
+        For parameters of the project in `folder` that are wrong, and where there is too little memory for one stage.
+    """
+    jobs = 1 if torch.cuda.is_available() else min(2, torch.get_num_threads())
+    with contextlib.chdir(folder):
+        return memory.jobs_that_fit(params.load(), jobs)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m calibnb.pipeline", description="Run what has changed.")
-    parser.add_argument("--jobs", type=int, default=default_jobs(), help="stages at once (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, help="stages at once (default: two on a CPU with memory for both, or one)")
     parser.add_argument("--folder", type=Path, default=Path(), help="the project's folder (default: this one)")
     parser.add_argument("stages", metavar="STAGE", nargs="*", help="what to bring up to date (default: everything)")
     given = parser.parse_args(arguments)
-    if given.jobs < 1:
+    if given.jobs is not None and given.jobs < 1:
         parser.error(f"--jobs must be >= 1, got {given.jobs}")
-    return run(given.folder, given.jobs, given.stages)
+    try:
+        jobs = given.jobs or default_jobs(given.folder)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return run(given.folder, jobs, given.stages)

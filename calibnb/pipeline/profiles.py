@@ -102,12 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with room(given.folder):
             prepare(Path(), given.profile, given.folder)
+        jobs = 1 if given.prepare else parallel.default_jobs(given.folder)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
     if given.prepare:
         return 0
-    status = parallel.run(given.folder, parallel.default_jobs())
+    status = parallel.run(given.folder, jobs)
     if not status:
         print(f"built {given.folder / 'book' / '_build' / 'html' / 'index.html'}")
     return status

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from conftest import tiny_model
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
@@ -18,6 +22,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from calibnb.errors import UserError
 from calibnb.trees.attention import (
     Body,
+    Segment,
     answer_log_probabilities,
     blocks,
     log_probabilities,
@@ -110,6 +115,16 @@ def test_packing_loses_nothing_and_never_overlaps() -> None:
         np.testing.assert_array_equal(rows.position.ravel()[here].numpy(), piece.position)
         taken[here] += 1
     assert taken.max() == 1
+
+
+@given(st.lists(st.integers(1, 80), min_size=1, max_size=30), st.integers(1, 100))
+def test_rows_are_almost_equally_long(lengths: list[int], row_tokens: int) -> None:
+    none = np.zeros(0, np.int64)
+    pieces = [Segment(np.arange(n), np.arange(n), np.full(n, n), none) for n in lengths]
+    count, size = pack(pieces, row_tokens, torch.device("cpu")).token.shape
+    # Longest first to the least full: no row is longer than the mean by more than one segment.
+    assert sum(lengths) <= count * size <= sum(lengths) + (count - 1) * max(lengths)
+    assert count == math.ceil(sum(lengths) / max(row_tokens, *lengths))
 
 
 def test_a_segment_needs_a_token_of_its_own_and_prefixes_leave_one() -> None:

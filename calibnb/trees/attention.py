@@ -11,6 +11,7 @@ Tokens that all prompts of a batch share are encoded once; their keys and values
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,19 +113,16 @@ def segment(prompt: Sequence[int], shared: int, trie: Trie, keep: Bools) -> Segm
 
 
 def pack(segments: Sequence[Segment], row_tokens: int, device: torch.device) -> Rows:
-    """Fill rows with segments, longest first, each into the first row that has room.
+    """Share segments out over rows of about ``row_tokens``, longest first, each to the row that is least full.
 
-    Attention costs grow with the square of the row length and padding with the number of rows; rows of a
-    few hundred tokens keep both small. A segment longer than ``row_tokens`` sets the length of all rows.
+    Attention costs grow with the square of the row length, so rows are short; there are as many as the tokens fill, no
+    more than the longest segment allows to be full, and they end up almost equally long, so that little is padding.
     """
     lengths = [len(s.token) for s in segments]
-    size = max([row_tokens, *lengths]) if len(segments) > 1 else lengths[0]
-    filled: list[int] = []
+    filled = [0] * max(1, math.ceil(sum(lengths) / max(row_tokens, *lengths, 1)))
     place = np.zeros((len(segments), 2), np.int64)
     for i in np.argsort(lengths, kind="stable")[::-1]:
-        row = next((r for r, used in enumerate(filled) if used + lengths[i] <= size), len(filled))
-        if row == len(filled):
-            filled.append(0)
+        row = filled.index(min(filled))
         place[i] = row, filled[row]
         filled[row] += lengths[i]
     size = max(filled)

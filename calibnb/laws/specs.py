@@ -69,16 +69,16 @@ def number(x: float) -> str:
     return text if text.strip("-0.") else "0"
 
 
-def prompt(spec: Spec, template: str, parameter_names: Literal["words", "symbols"]) -> str:
+def prompt(spec: Spec, template: str, parameter_names: Literal["words", "symbols"], more: str = "") -> str:
     """The text that asks for one draw from a setting's law.
 
     `template` names `{distribution}` and `{parameters}`; parameters are printed as "mean = 3.5" (words) or
-    "mu = 3.5" (symbols).
+    "mu = 3.5" (symbols), and `more` that is known of the law stands after them (:mod:`calibnb.laws.telling`).
     """
     family = FAMILIES[spec.family]
     words = {p.name: p.words for p in family.parameters} if parameter_names == "words" else {}
     text = ", ".join(f"{words.get(name, name)} = {number(value)}" for name, value in spec.parameters)
-    return template.format(distribution=family.title, parameters=text)
+    return template.format(distribution=family.title, parameters=text + more)
 
 
 def grid_points(axes: Mapping[str, Axis]) -> Iterator[dict[str, float]]:

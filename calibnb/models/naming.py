@@ -70,4 +70,3 @@ def resolve(name: str) -> Source:
     if name in TABLE:
         return TABLE[name]
     return Source(name=name, kind="folder" if name.startswith(("/", "./")) else "hub")
-

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from calibnb.laws import canonical, specs
+from calibnb.laws import canonical, specs, telling
 from calibnb.laws.params import PromptParams
 from calibnb.laws.settings import TrainingSettings
 from calibnb.laws.specs import Spec
@@ -86,7 +86,8 @@ def make_examples(
         law = canonical.of_spec(source, method.space)
         rng = np.random.default_rng([seed, 4, place])
         counts = draw(law.probabilities, method.draws_per_prompt, rng, stratified=method.draws == "stratified")
-        ids = chat.prompt_ids(specs.prompt(spec, prompt.template, prompt.parameter_names))
+        known = telling.told(spec.law, method.told)
+        ids = chat.prompt_ids(specs.prompt(spec, prompt.template, prompt.parameter_names, known))
         yield example(ids, law, counts, chat, estimator, method.average)
 
 
@@ -143,7 +144,8 @@ def course(
     read = tqdm(ordinary, "ordinary examples", leave=False, disable=not ordinary or not show)
     made = ((i, ordinary_example(turn, chat)) for i, turn in enumerate(read))
     examples = {i: one for i, one in made if i in wanted}
-    checked = list(make_examples(settings.validation, method, prompt, chat, seed + 1, "paths"))
+    chosen = specs.spread(settings.validation, method.validation_settings)
+    checked = list(make_examples(chosen, method, prompt, chat, seed + 1, "paths"))
     validation = [batch(checked[a : a + 16], device) for a in range(0, len(checked), 16)]
     return Course(order, [examples[i] for i in drawn], validation, steps)
 

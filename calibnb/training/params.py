@@ -14,6 +14,7 @@ from calibnb.blocks import Block, Count, Positive, Share, line_of_text, refusal
 from calibnb.errors import UserError
 from calibnb.laws.grids import Discretisation
 from calibnb.laws.params import Bins, Decimals, SpaceParams
+from calibnb.laws.telling import Told
 from calibnb.yaml_files import decode
 
 # Variants that nothing is trained for: the model as it comes, and at a fitted temperature.
@@ -67,6 +68,7 @@ class FinetuneParams(Block):
     completions: Literal["own", "other"]
     parameters: Literal["grid", "continuous"]
     family_weights: Literal["settings", "equal"]
+    told: Told
     discretisation: Discretisation
     num_decimals: Decimals
     max_bins: Bins
@@ -79,6 +81,7 @@ class FinetuneParams(Block):
     warmup_share: Share
     max_grad_norm: Positive | None
     validations: Count
+    validation_settings: Count
     mixture: MixtureParams | None
     kl_to_base: Annotated[float, Field(ge=0)]
     lora_rank: Annotated[int, Field(ge=1, le=1024)]

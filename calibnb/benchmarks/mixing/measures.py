@@ -109,7 +109,7 @@ def run(body: Body, chat: ChatFormat, items: Sequence[Item], *, batch: int) -> p
 def slope(asked: Floats, said: Floats) -> float:
     """Slope of the least-squares line of what is said on what is asked; 1 if they are the same."""
     x = asked - asked.mean()
-    return float(x @ said / (x @ x))
+    return float(x @ (said - said.mean()) / (x @ x))
 
 
 def by_pair(frame: pd.DataFrame) -> pd.DataFrame:

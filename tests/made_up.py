@@ -48,6 +48,9 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
         "low": [0.4, 0.5, 0.6, 0.0],
         "high": 0.7,
     }
+    mixed = [(p, o, a) for p in ("a/b", "c/d", "e/f") for o in ("as listed", "swapped") for a in (0.2, 0.6, 0.9)]
+    mixing = pd.DataFrame(mixed, columns=["pair", "order", "asked"]).to_dict("list")
+    mixing |= {"wording": "odd", "first": "a", "second": "b", "held_out": False}
     prompts = ("distinct", "numbers", "utility", "distinct_fraction", "short")
     texts = {"text": list("xyz"), "letter": ["A", "B", None], "parsed": [True, True, False], "reason": ["", "", "none"]}
     texts |= {"strict": [True, False, False], "distinct_options": [True, True, False]}
@@ -68,6 +71,7 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
             "language/sampled": random(
                 {"id": ["e"], "suite": ["draws"], "first_tv_ratio": [math.nan]} | who, "valid", "pooled_tv_ratio"
             ),
+            "mixing/items": random(mixing | who, "said", "either", "divergence"),
             "capability/questions": random({"task": list("ttuu"), "item": [1, 2, 1, 2]} | who, "score"),
             "perplexity/documents": random(
                 {"slice": "prose", "document": [1, 2], "tokens": 5, "bytes": 20} | who, "nll"

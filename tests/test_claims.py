@@ -261,6 +261,11 @@ def test_the_table_is_in_the_order_of_the_pages(study: Run) -> None:
             *(f"capability.{v}.{m}" for v in ("soft", "mixed") for m in ("score", "vs_base")),
         ],
         "language": [*language(suites), *language([("paraphrases", "nw1")])],
+        "mixing": [
+            *(f"mixing.{v}.{m}" for v in VARIANTS for m in ("slope", "error", "divergence", "either")),
+            *(f"mixing.{v}.{m}" for v in VARIANTS[2:] for m in ("error_vs_base", "slope_vs_base", "error_vs_format")),
+            "mixing.hard.error_vs_soft",
+        ],
         "novelty": [
             *(f"novelty.{v}.{m}" for v in VARIANTS for m in ("distinct", "numbers")),
             *(f"novelty.{v}.distinct_vs_format" for v in ("soft", "hard", "mixed")),

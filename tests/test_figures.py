@@ -72,6 +72,11 @@ def overlays():
     ]
 
 
+def said_frame():
+    rows = [(v, p, q + 0.01, q, q + 0.05) for v, q in (("soft", 0.4), ("base", 0.6)) for p in (0.9, 0.1, 0.5)]
+    return pd.DataFrame(rows, columns=["variant", "asked", "value", "low", "high"])
+
+
 def log_frame():
     steps = np.arange(1, 31)
     checked = np.where(steps % 10 == 0, 3.0 / steps, np.nan)
@@ -114,6 +119,7 @@ def all_figures() -> dict[str, Figure]:
         "sampled": points.exact_vs_sampled(sampled, variants=["soft", "base"], draws=200),
         "overlay": curves.overlay_grid(overlays(), variants=["base", "soft"]),
         "density": curves.density_grid(overlays(), variants=["base", "soft"]),
+        "mixing": curves.said_against_asked(said_frame(), variants=VARIANTS),
         "grid": curves.grid_scatter(grid),
         "loss": learning.loss_curves(log_frame(), methods=["soft", "hard"]),
         "learning": learning.learning_curves(checkpoints, variants=VARIANTS, splits=SPLITS),
@@ -344,6 +350,15 @@ def test_the_trie_drawing_keeps_order_and_labels():
     heights = [placed[t][1] for t in (".", "$", "2")]
     assert heights == sorted(heights, reverse=True)  # the first answer on top
     assert placed["1"][1] == np.mean(heights[:2])
+
+
+def test_what_is_said_stands_beside_a_diagonal_in_the_panel_of_its_variant():
+    figure = curves.said_against_asked(said_frame(), variants=VARIANTS)
+    assert [axis.get_title() for axis in figure.axes] == ["base", "soft"]  # the others said nothing
+    for axis, said in zip(figure.axes, (0.61, 0.41), strict=True):
+        diagonal, curve = axis.lines
+        assert list(diagonal.get_xdata()) == list(diagonal.get_ydata()) == [0, 1]
+        assert list(curve.get_xdata()) == [0.1, 0.5, 0.9] and list(curve.get_ydata()) == pytest.approx([said] * 3)
 
 
 def test_families_of_one_parameter_have_no_second_axis():

@@ -470,6 +470,18 @@ CASES: list[tuple[str, Any, str]] = [
     ),
     ("benchmarks.novelty.classifier_threshold", 1, "benchmarks.novelty.classifier_threshold: must be < 1, got 1"),
     ("benchmarks.novelty.patience", 1.5, "benchmarks.novelty.patience: must be <= 1, got 1.5"),
+    (
+        "benchmarks.mixing.probabilities",
+        [0.5],
+        "benchmarks.mixing.probabilities: must be a list of at least two numbers in (0, 1), increasing, got [0.5]",
+    ),
+    ("benchmarks.mixing.probabilities", [0.5, 0.5], "benchmarks.mixing.probabilities: must be a list of at least two"),
+    ("benchmarks.mixing.probabilities", [0.5, 1], "benchmarks.mixing.probabilities: must be a list of at least two"),
+    ("benchmarks.mixing.probabilities", 0.5, "benchmarks.mixing.probabilities: must be a list of at least two numbers"),
+    ("benchmarks.mixing.pairs", 0, "benchmarks.mixing.pairs: must be an integer >= 1 or one of all, got 0"),
+    ("benchmarks.mixing.pairs", 13, "benchmarks.mixing.pairs: must be all or <= 12, as many as there are, got 13"),
+    ("benchmarks.mixing.wordings", 7, "benchmarks.mixing.wordings: must be all or <= 6, as many as there are, got 7"),
+    ("benchmarks.mixing.batch", 0, "benchmarks.mixing.batch: must be >= 1, got 0"),
     ("benchmarks.language.per_suite", 0, "benchmarks.language.per_suite: must be an integer >= 1 or one of all, got 0"),
     (
         "benchmarks.language.open.nodes_per_pass",

@@ -1,4 +1,4 @@
-"""Laws and answers: cumulative curves, binned probabilities, grids of settings."""
+"""Laws and answers: cumulative curves, binned probabilities, grids of settings, what is said against what is asked."""
 
 from __future__ import annotations
 
@@ -176,4 +176,33 @@ def grid_scatter(frame: pd.DataFrame, *, columns: int = 5) -> Figure:
     handles = [Line2D([], [], marker="o", linestyle="", color=SPLIT_COLOURS[split]) for split in present]
     star = Line2D([], [], marker="*", linestyle="", color="white", markeredgecolor="#222222", markersize=10)
     shared_legend(figure, [*handles, star], [*(SPLITS[split] for split in present), "selected"])
+    return finished(figure)
+
+
+def said_against_asked(frame: pd.DataFrame, *, variants: Sequence[str], columns: int = 3) -> Figure:
+    """How often a word is said against how often it is asked for, one panel a variant: on the grey line, as asked.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``variant, asked, value, low, high``, all probabilities; a variant without rows has no panel.
+    variants : Sequence[str]
+        In the order of the panels.
+    columns : int
+        Columns of the grid of panels.
+    """
+    shown = [variant for variant in variants if variant in set(frame["variant"])]
+    figure, axes = panel_grid(len(shown), columns, 2.9, 2.9, sharex=True, sharey=True)
+    for axis, variant in zip(axes, shown, strict=True):
+        here, style = frame[frame["variant"] == variant].sort_values("asked"), look(variant, variants)
+        axis.plot([0, 1], [0, 1], color="#BDBDBD", linewidth=1.2)
+        axis.fill_between(here["asked"], here["low"], here["high"], color=style.colour, alpha=0.2, linewidth=0)
+        axis.plot(
+            here["asked"], here["value"], color=style.colour, linestyle=style.line, marker=style.marker, markersize=5
+        )
+        axis.set_title(variant)
+        axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axis.tick_params(labelbottom=True)  # below a panel there may be none
+    figure.supxlabel("probability asked for", size=11)
+    figure.supylabel("probability said, given one of the two words", size=11)
     return finished(figure)

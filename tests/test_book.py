@@ -18,7 +18,10 @@ from calibnb.errors import UserError
 from calibnb.pipeline import params
 
 ROOT = Path(__file__).parents[1]
-BENCHMARKS = ("baselines", "capability", "language", "novelty", "openended", "perplexity", "positions", "structured")
+BENCHMARKS = (
+    *("baselines", "capability", "language", "novelty", "openended"),
+    *("perplexity", "positions", "sequences", "structured"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -470,6 +470,15 @@ CASES: list[tuple[str, Any, str]] = [
     ),
     ("benchmarks.novelty.classifier_threshold", 1, "benchmarks.novelty.classifier_threshold: must be < 1, got 1"),
     ("benchmarks.novelty.patience", 1.5, "benchmarks.novelty.patience: must be <= 1, got 1.5"),
+    ("benchmarks.sequences.lengths", [2], "benchmarks.sequences.lengths: must be a list of integers >= 3, got [2]"),
+    (
+        "benchmarks.sequences.lengths",
+        [],
+        "benchmarks.sequences.lengths: must be a list with at least one entry, got []",
+    ),
+    ("benchmarks.sequences.laws", 0, "benchmarks.sequences.laws: must be an integer >= 1 or one of all, got 0"),
+    ("benchmarks.sequences.laws", 13, "benchmarks.sequences.laws: must be <= 12, as many as there are, got 13"),
+    ("benchmarks.sequences.wordings", 3, "benchmarks.sequences.wordings: must be <= 2, as many as there are, got 3"),
     ("benchmarks.language.per_suite", 0, "benchmarks.language.per_suite: must be an integer >= 1 or one of all, got 0"),
     (
         "benchmarks.language.open.nodes_per_pass",

@@ -71,7 +71,7 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
             ),
             "sequences/prompts": random(
                 {"label": ["normal, mean 5, sd 2", "die, 6 sides"] * 2, "wording": 0, "asked": [3, 3, 6, 6]} | who,
-                *("given", "as_many"),
+                *("given", "in_lists", "as_many"),
                 *(name + end for name in drawn for end in ("", "_perfect")),
             ),
             "sequences/pooled": pd.DataFrame(

@@ -284,7 +284,7 @@ def test_the_table_is_in_the_order_of_the_pages(study: Run) -> None:
             *(
                 f"sequences.{v}.{m}"
                 for v in VARIANTS
-                for m in ("given", "nw1", "nw1_perfect", "repeats", "runs_z", "lag1", "same_list")
+                for m in ("given", "in_lists", "nw1", "nw1_perfect", "repeats", "runs_z", "lag1", "same_list")
             ),
             *(f"sequences.{v}.nw1_vs_{c}" for v in ("soft", "hard", "mixed") for c in ("base", "format")),
             "sequences.hard.nw1_vs_soft",

@@ -317,6 +317,7 @@ def test_measures_of_draws_by_hand() -> None:
     die = targets()["die, 6 sides"]
     found = measures.draws_measures(draws([1, 2, 1, 6], [1, 2, 1], [], [3, 3, 3, 3, 9]), die, 4)
     assert (found["given"], found["as_many"], found["draws"]) == (11 / 16, 1 / 4, 11)
+    assert found["in_lists"] == found["given"]
     pooled = [1, 2, 1, 6, 1, 2, 1, 3, 3, 3, 3]  # what is beyond the four asked for is left out
     assert found["nw1"] == distances.normalised_w1(pooled, np.ones(11), die.law, 1, 6)
     assert found["nw1_perfect"] == measures.floor("die, 6 sides", 11) > 0
@@ -334,6 +335,9 @@ def test_without_draws_measures_do_not_exist() -> None:
     found = measures.draws_measures([[], []], targets()["die, 6 sides"], 4)
     assert (found["given"], found["as_many"], found["draws"]) == (0, 0, 0)
     assert all(math.isnan(found[name + end]) for name in measures.OF_DRAWS for end in ("", "_perfect"))
+    single = measures.draws_measures(draws([3], [2], [1, 6]), targets()["die, 6 sides"], 4)
+    assert (single["given"], single["in_lists"]) == (4 / 12, 2 / 12)  # one number is no list
+    assert all(math.isnan(single[name]) for name in ("runs_z", "runs_z_perfect", "same_list", "same_list_perfect"))
     one = measures.draws_measures(draws([1, 2, 3]), targets()["die, 6 sides"], 3)
     assert math.isnan(one["same_first"]) and math.isnan(one["same_list_perfect"]) and one["nw1"] >= 0
 

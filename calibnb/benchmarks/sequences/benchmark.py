@@ -26,6 +26,11 @@ DRAWS: Section = (
         unit="share of draws asked for, mean over laws",
     ),
     _draws(
+        "in_lists",
+        question="How many of the draws that are asked for does {variant} give with others in one answer?",
+        unit="share of draws asked for, mean over laws",
+    ),
+    _draws(
         "nw1",
         question="What is the normalised W1 of {variant}'s draws in one answer, all answers together?",
         unit="1 = always the median, mean over laws",
@@ -65,7 +70,7 @@ _closer = partial(
     unit="difference of nW1, mean over laws",
     source="results/sequences/{slug}/{variant}/prompts.parquet",
     rule=verdicts.below_zero,
-    rare="given",
+    rare="in_lists",  # one number is no list: where lists are rare, nothing is said of many draws
 )
 CLOSER: Section = (_closer(of="own", against="base"), _closer(of="own", against="format"))
 HARD_OR_SOFT: Section = (_closer(of=("hard",), against="soft"),)
@@ -106,7 +111,8 @@ BENCHMARK = Benchmark(
     TABLE,
     Items("label"),
     (
-        Measure("given", "draws that came (share of those asked for)", "higher"),
+        Measure("given", "draws that came (share of those asked)", "higher"),
+        Measure("in_lists", "draws that came with others (share)", "higher", pictured=True),
         Measure("as_many", "answers with as many draws as asked for (share)", "higher"),
         Measure("nw1", "normalised W1 (0 perfect, 1 always the median)", "lower", given="given", pictured=True),
         Measure("nw1_perfect", "normalised W1, perfect sampler", given="given"),
@@ -116,10 +122,10 @@ BENCHMARK = Benchmark(
         Measure("runs_z_perfect", "runs about the median, perfect sampler", given="given"),
         Measure("lag1", "correlation with the next draw", given="given", pictured=True),
         Measure("lag1_perfect", "correlation with the next draw, perfect sampler", given="given"),
-        Measure("same_first", "pairs of answers that begin alike (share)", given="given", pictured=True),
-        Measure("same_first_perfect", "pairs of answers that begin alike, perfect sampler", given="given"),
-        Measure("same_list", "pairs of answers that are one list (share)", "lower", given="given", pictured=True),
-        Measure("same_list_perfect", "pairs of answers that are one list, perfect sampler", given="given"),
+        Measure("same_first", "answers that begin alike (share of pairs)", given="given", pictured=True),
+        Measure("same_first_perfect", "answers that begin alike, perfect sampler", given="given"),
+        Measure("same_list", "answers that are one list (share of pairs)", "lower", given="given", pictured=True),
+        Measure("same_list_perfect", "answers that are one list, perfect sampler", given="given"),
     ),
     (DRAWS, CLOSER, HARD_OR_SOFT, ORDERS),
     kept={"prompts": without("prompt"), "pooled": as_it_is, "shuffles": without("prompt")},

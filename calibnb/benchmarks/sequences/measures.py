@@ -25,7 +25,7 @@ from calibnb.trees.sampling import Ask
 
 SAMPLES = 200  # simulated perfect samplers behind the floor of nW1
 OF_DRAWS = ("nw1", "repeats", "runs_z", "lag1", "same_first", "same_list")
-MEASURES = ("given", "as_many", *(name + end for name in OF_DRAWS for end in ("", "_perfect")))
+MEASURES = ("given", "in_lists", "as_many", *(name + end for name in OF_DRAWS for end in ("", "_perfect")))
 OF_SHUFFLES = (
     "valid", "first_tv", "first_tv_perfect", "unchanged", "unchanged_perfect", "inversions", "inversions_perfect",
     "displacement", "displacement_perfect",
@@ -66,17 +66,19 @@ def draws_measures(answers: Lists, target: Target, asked: int) -> dict[str, floa
     Returns
     -------
     dict[str, float]
-        ``given`` (draws that came, as a share of those asked for), ``as_many`` (share of answers with as many as asked
-        for), ``draws`` (how many count), and each with ``_perfect``: ``nw1`` of all draws together; ``repeats`` (share
-        of draws that equal one before in the same answer); ``runs_z`` and ``lag1``, means over answers; ``same_first``
-        and ``same_list``, the shares of pairs of answers with an equal first draw, and with equal draws throughout. How
-        often draws are expected to be equal follows from the law rounded to the decimals that answers have: for
-        repeats to the most of each answer, for pairs to those of the median answer, which also has the length.
+        ``given`` (draws that came, as a share of those asked for), ``in_lists`` (those of them that came with others in
+        one answer), ``as_many`` (share of answers with as many as asked for), ``draws`` (how many count). And each with
+        ``_perfect``: ``nw1`` of all draws together; ``repeats`` (share of draws that equal one before in the same
+        answer); ``runs_z`` and ``lag1``, means over answers; ``same_first`` and ``same_list``, the shares of pairs of
+        answers with an equal first draw, and with equal draws throughout, of at least two. How often draws are expected
+        to be equal follows from the law rounded to the decimals that answers have: for repeats to the most of each
+        answer, for pairs to those of the median answer, which also has the length.
     """
     lists = [[draw.value for draw in answer[:asked]] for answer in answers if answer]
     count = sum(map(len, lists))
     record = {
         "given": count / (asked * len(answers)),
+        "in_lists": sum(len(values) for values in lists if len(values) > 1) / (asked * len(answers)),
         "as_many": sum(len(answer) == asked for answer in answers) / len(answers),
         "draws": float(count),
     }
@@ -89,23 +91,23 @@ def draws_measures(answers: Lists, target: Target, asked: int) -> dict[str, floa
     many = len(lists) > 1
     # Two answers of as many decimals as is usual here.
     usual = _cells(target.label, min(int(np.median(decimals)), order.FINEST))
-    length = int(np.median([len(values) for values in lists]))
+    several = [tuple(values) for values in lists if len(values) > 1]  # one number is no list
     measures = {
         "nw1": normalised_w1(pooled, np.ones(count), target.law, target.low, target.high),
         "repeats": sum(map(order.repeats, lists)) / count,
         "runs_z": _mean([order.runs_z(order.halves(values)) for values in lists]),
         "lag1": _mean([order.lag_one(values) for values in lists]),
         "same_first": order.alike([values[0] for values in lists]),
-        "same_list": order.alike([tuple(values) for values in lists]),
+        "same_list": order.alike(several),
     }
     varied = [values for values in lists if len(set(values)) > 1]
     perfect = {
         "nw1": floor(target.label, count),
         "repeats": sum(order.expected_repeats(p, len(values)) for p, values in zip(laws, lists, strict=True)) / count,
-        "runs_z": 0.0,
+        "runs_z": 0.0 if not np.isnan(measures["runs_z"]) else float("nan"),
         "lag1": _mean([-1 / len(values) for values in varied]),
         "same_first": order.collision(usual) if many else float("nan"),
-        "same_list": order.collision(usual) ** length if many else float("nan"),
+        "same_list": order.collision(usual) ** np.median(list(map(len, several))) if len(several) > 1 else float("nan"),
     }
     return record | beside(measures, perfect)
 

@@ -51,6 +51,7 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
     mixed = [(p, o, a) for p in ("a/b", "c/d", "e/f") for o in ("as listed", "swapped") for a in (0.2, 0.6, 0.9)]
     mixing = pd.DataFrame(mixed, columns=["pair", "order", "asked"]).to_dict("list")
     mixing |= {"wording": "odd", "first": "a", "second": "b", "held_out": False}
+    drawn = ("nw1", "repeats", "runs_z", "lag1", "same_first", "same_list")
     prompts = ("distinct", "numbers", "utility", "distinct_fraction", "short")
     texts = {"text": list("xyz"), "letter": ["A", "B", None], "parsed": [True, True, False], "reason": ["", "", "none"]}
     texts |= {"strict": [True, False, False], "distinct_options": [True, True, False]}
@@ -72,6 +73,21 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
                 {"id": ["e"], "suite": ["draws"], "first_tv_ratio": [math.nan]} | who, "valid", "pooled_tv_ratio"
             ),
             "mixing/items": random(mixing | who, "said", "either", "divergence"),
+            "sequences/prompts": random(
+                {"label": ["normal, mean 5, sd 2", "die, 6 sides"] * 2, "wording": 0, "asked": [3, 3, 6, 6]} | who,
+                *("given", "in_lists", "as_many"),
+                *(name + end for name in drawn for end in ("", "_perfect")),
+            ),
+            "sequences/pooled": pd.DataFrame(
+                {"label": ["normal, mean 5, sd 2"] * 2 + ["die, 6 sides"], "wording": 0, "asked": 3}
+                | {"value": [4.5, 6.0, 3.0], "count": [1, 2, 3]}
+                | who
+            ),
+            "sequences/shuffles": random(
+                {"label": ["animals", "tens"]} | who,
+                *("valid", "first_tv", "unchanged", "inversions", "displacement"),
+                *("first_tv_perfect", "unchanged_perfect", "inversions_perfect", "displacement_perfect"),
+            ),
             "capability/questions": random({"task": list("ttuu"), "item": [1, 2, 1, 2]} | who, "score"),
             "perplexity/documents": random(
                 {"slice": "prose", "document": [1, 2], "tokens": 5, "bytes": 20} | who, "nll"

@@ -285,6 +285,20 @@ def test_the_table_is_in_the_order_of_the_pages(study: Run) -> None:
             *(f"perplexity.{v}.{m}" for v in ("soft", "mixed") for m in ("bits_per_byte", "vs_base")),
         ],
         "positions": [f"positions.{v}.{m}" for v in VARIANTS for m in ("parse", "exact_total_variation")],
+        "sequences": [
+            *(
+                f"sequences.{v}.{m}"
+                for v in VARIANTS
+                for m in ("given", "in_lists", "nw1", "nw1_perfect", "repeats", "runs_z", "lag1", "same_list")
+            ),
+            *(f"sequences.{v}.nw1_vs_{c}" for v in ("soft", "hard", "mixed") for c in ("base", "format")),
+            "sequences.hard.nw1_vs_soft",
+            *(
+                f"sequences.shuffles.{v}.{m}"
+                for v in VARIANTS
+                for m in ("valid", "first_tv", "unchanged", "inversions")
+            ),
+        ],
         "structured": [
             *(f"structured.{s}.{v}.{m}" for v in VARIANTS for s in splits for m in numbers),
             *(f"structured.{s}.{v}.{m}_vs_format" for v in VARIANTS[2:] for m in ("w1", "shape", "tv") for s in splits),

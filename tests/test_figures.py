@@ -333,6 +333,31 @@ def test_a_variant_without_a_number_is_not_drawn():
     assert [len(axis.lines) for axis in figure.axes] == [2, 2]
 
 
+def test_the_band_of_a_perfect_sampler_lies_around_the_target():
+    law = stats.binom(5, 0.4)
+    shown = [curves.Overlay("b", law, 0, 5, {"soft": ([1.0], [1.0])}, band) for band in (0.3, 0.0)]
+    banded, plain = curves.overlay_grid(shown, variants=["soft"]).axes
+    (band,) = banded.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert not plain.collections
+    assert heights.min() == 0 and heights.max() == 1  # no probability is outside
+    for reached in law.cdf([1, 2]):
+        assert any(np.isclose(heights, reached + 0.3)) == (reached < 0.7)
+        assert any(np.isclose(heights, reached - 0.3)) == (reached > 0.3)
+
+
+def test_a_perfect_sampler_is_a_tick_in_each_row():
+    rows = [("base", "w", 3.0), ("soft", "w", 2.0), ("base", "best", 0.5), ("soft", "best", 0.25), ("base", "x", 1.0)]
+    frame = pd.DataFrame(rows, columns=["variant", "measure", "value"]).assign(low=math.nan, high=math.nan)
+    figure = points.measures(frame, variants=["base", "soft"], labels={"w": "W", "x": "X"}, perfect={"w": "best"})
+    ticks, none = ([line for line in axis.lines if line.get_marker() == "|"] for axis in figure.axes)
+    own = [line for line in ticks if line.get_color() == book_style.look("target").colour]
+    assert [line.get_data()[0].tolist() for line in own] == [[0.5, 0.25]]
+    assert not [line for line in none if line.get_color() == book_style.look("target").colour]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["perfect sampler"]
+    assert points.measures(frame, variants=["base"], labels={"w": "W"}).legends == []
+
+
 def test_validation_points_are_those_that_ran():
     figure = learning.loss_curves(log_frame(), methods=["soft"])
     lines = figure.axes[1].lines

@@ -22,15 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from calibnb import yaml_files
 from calibnb.benchmarks.language import drawn, enumerated, suites
 from calibnb.benchmarks.language import reading as language_reading
-from calibnb.benchmarks.language.drawn import (
-    draws_measures,
-    inversions,
-    inversions_law,
-    perfect_position_deviation,
-    perfect_tv,
-    position_deviation,
-    shuffle_measures,
-)
+from calibnb.benchmarks.language.drawn import draws_measures
 from calibnb.benchmarks.language.enumerated import choice_measures, w1_of_numbers
 from calibnb.benchmarks.language.reading import read_draws, read_shuffle
 from calibnb.benchmarks.language.suites import (
@@ -48,6 +40,15 @@ from calibnb.benchmarks.language.suites import (
 )
 from calibnb.benchmarks.structured.measures import Target, measures_of_open_law
 from calibnb.errors import UserError
+from calibnb.evidence import shuffles
+from calibnb.evidence.bands import perfect_tv
+from calibnb.evidence.shuffles import (
+    inversions,
+    inversions_law,
+    perfect_position_deviation,
+    position_deviation,
+    shuffle_measures,
+)
 from calibnb.laws import distances, parsing, specs
 from calibnb.models import chatformat
 from calibnb.pipeline import params
@@ -722,7 +723,7 @@ def test_inversions_by_hand() -> None:
 def test_perfect_position_deviation_equals_the_mean_over_all_pairs_of_permutations() -> None:
     orders = list(itertools.permutations(range(3)))
     values = [position_deviation(np.array(pair)) for pair in itertools.product(orders, repeat=2)]
-    spread = np.std(values) / np.sqrt(suites.REPEATS)
+    spread = np.std(values) / np.sqrt(shuffles.REPEATS)
     assert spread > 0
     assert perfect_position_deviation(3, 2, 7) == pytest.approx(np.mean(values), abs=4 * spread)
     assert perfect_position_deviation(3, 1, 7) == pytest.approx(2 / 3)  # one permutation: an entry is always there

@@ -482,6 +482,15 @@ CASES: list[tuple[str, Any, str]] = [
     ("benchmarks.mixing.pairs", 13, "benchmarks.mixing.pairs: must be all or <= 12, as many as there are, got 13"),
     ("benchmarks.mixing.wordings", 7, "benchmarks.mixing.wordings: must be all or <= 6, as many as there are, got 7"),
     ("benchmarks.mixing.batch", 0, "benchmarks.mixing.batch: must be >= 1, got 0"),
+    ("benchmarks.sequences.lengths", [2], "benchmarks.sequences.lengths: must be a list of integers >= 3, got [2]"),
+    (
+        "benchmarks.sequences.lengths",
+        [],
+        "benchmarks.sequences.lengths: must be a list with at least one entry, got []",
+    ),
+    ("benchmarks.sequences.laws", 0, "benchmarks.sequences.laws: must be an integer >= 1 or one of all, got 0"),
+    ("benchmarks.sequences.laws", 13, "benchmarks.sequences.laws: must be <= 12, as many as there are, got 13"),
+    ("benchmarks.sequences.wordings", 3, "benchmarks.sequences.wordings: must be <= 2, as many as there are, got 3"),
     ("benchmarks.language.per_suite", 0, "benchmarks.language.per_suite: must be an integer >= 1 or one of all, got 0"),
     (
         "benchmarks.language.open.nodes_per_pass",

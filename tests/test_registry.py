@@ -77,7 +77,7 @@ def test_a_folder_more_is_a_benchmark_more(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     modules = " ".join(f"calibnb/benchmarks/coin/{name}.py" for name in ("benchmark", "items", "params"))
     assert run.stdout.splitlines() == [
-        "baselines capability coin language mixing novelty openended perplexity positions structured",
+        "baselines capability coin language mixing novelty openended perplexity positions sequences structured",
         "A coin",
         "params.yaml: benchmarks.coin: must be given, got nothing",
         "base soft",

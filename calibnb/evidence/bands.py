@@ -1,11 +1,13 @@
-"""Bands of sampled distances: what a perfect sampler scores, and what draws from a known law do."""
+"""What a perfect sampler scores with as many draws, and what draws from a known law do."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from calibnb.evidence.intervals import percentiles
 from calibnb.laws.distances import Floats, Law, clipped_scale, integers, is_discrete, w1_clipped
@@ -87,3 +89,32 @@ def sampling_band(
     counts = np.random.default_rng(seed).multinomial(n, w / w.sum(), size=repeats)
     distances = [w1_clipped(x, count, law, low, high) for count in counts]
     return _band(np.asarray(distances), clipped_scale(law, low, high))
+
+
+def perfect_tv(p: Floats, n: int) -> float:
+    """Expected total variation between a law and the frequencies of ``n`` independent draws from it.
+
+    Half the sum of the mean absolute deviations of binomial counts over n; by De Moivre's identity E|X - np| =
+    2 m (1 - p) P(X = m) with m = floor(np) + 1 (Diaconis and Zabell, *Statistical Science* 6, 1991).
+
+    Parameters
+    ----------
+    p : [k] float array
+        Probabilities.
+    n : int
+        Draws; nan for none.
+    """
+    if n == 0:
+        return float("nan")
+    m = np.floor(n * p) + 1
+    return float((m * (1 - p) * stats.binom.pmf(m, n, p)).sum() / n)
+
+
+def beside(measures: Mapping[str, float], perfect: Mapping[str, float], ratios: Sequence[str] = ()) -> dict[str, float]:
+    """Each measure, what a perfect sampler gets, and for some their ratio."""
+    row: dict[str, float] = {}
+    for name, value in measures.items():
+        row |= {name: value, f"{name}_perfect": perfect[name]}
+        if name in ratios:
+            row[f"{name}_ratio"] = value / perfect[name]
+    return row

@@ -45,7 +45,6 @@ TOLERANCE = Fraction(1, 10**6)  # how far from 1 the probabilities of an item ma
 MAX_ANSWERS = 200  # of a closed set: a slip in a range should be an error, not a hang
 SHUFFLED = (3, 6)  # entries of a list to shuffle, at least and at most
 DIGITS = 4  # significant digits of printed parameters, as many as `specs.number` prints
-REPEATS = 1000  # simulated perfect samplers behind an expectation that has no closed form
 
 # What the chapters select from the tables: a file of items may hold no suite of a kind, whose table is then empty.
 EXACT_COLUMNS = (

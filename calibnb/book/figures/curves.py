@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ class Overlay:
         The range shown, usually the target's 0.001 and 0.999 quantiles.
     answers : Mapping[str, tuple[array-like, array-like]]
         Variant -> (values ``[n]``, masses ``[n]``), read given a number.
+    band : float
+        Half the height of a band around the target, in which sampled curves of a perfect sampler stay; 0 for none.
     """
 
     title: str
@@ -38,6 +41,7 @@ class Overlay:
     low: float
     high: float
     answers: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]
+    band: float = 0.0
 
 
 def _wrapped(title: str) -> str:
@@ -76,11 +80,16 @@ def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
             x: Floats = np.arange(np.ceil(setting.low), np.floor(setting.high) + 1)
             x = np.concatenate(([low], x, [high]))
             cdf = np.concatenate(([0.0], setting.law.cdf(x[1:-1]), [setting.law.cdf(x[-2])]))
-            axis.plot(x, cdf, drawstyle="steps-post", color=look("target").colour, linewidth=2.6, zorder=1)
         else:
             x = setting.law.ppf(np.linspace(0.001, 0.999, 500))
             x = np.sort(np.concatenate((np.linspace(low, high, 500), x)))
-            axis.plot(x, setting.law.cdf(x), color=look("target").colour, linewidth=2.6, zorder=1)
+            cdf = setting.law.cdf(x)
+        steps: Literal["default", "steps-post"] = "steps-post" if is_discrete(setting.law) else "default"
+        axis.plot(x, cdf, drawstyle=steps, color=look("target").colour, linewidth=2.6, zorder=1)
+        if setting.band:
+            ends = np.clip(cdf - setting.band, 0, 1), np.clip(cdf + setting.band, 0, 1)
+            step: Literal["post"] | None = "post" if is_discrete(setting.law) else None
+            axis.fill_between(x, *ends, step=step, color=look("target").colour, alpha=0.12, linewidth=0, zorder=0)
         for variant in variants:
             if variant not in setting.answers or not np.sum(setting.answers[variant][1]) > 0:
                 continue

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from calibnb.book.style import NW1, SPARE, SPLITS, finished, look, panel_grid, plain_log, shared_legend, whisker_lengths
+
+_PERFECT: dict[str, Any] = {
+    "color": look("target").colour, "marker": look("target").marker, "linestyle": "none",
+    "markersize": 22, "markeredgewidth": 2,
+}  # fmt: skip
 
 
 def headline(frame: pd.DataFrame, *, variants: Sequence[str], splits: Sequence[str], label: str = NW1) -> Figure:
@@ -117,7 +124,14 @@ def per_family_dots(
     return finished(figure)
 
 
-def measures(frame: pd.DataFrame, *, variants: Sequence[str], labels: Mapping[str, str], columns: int = 3) -> Figure:
+def measures(
+    frame: pd.DataFrame,
+    *,
+    variants: Sequence[str],
+    labels: Mapping[str, str],
+    columns: int = 3,
+    perfect: Mapping[str, str] | None = None,
+) -> Figure:
     """One panel a measure, one point a variant with its interval.
 
     Parameters
@@ -130,6 +144,8 @@ def measures(frame: pd.DataFrame, *, variants: Sequence[str], labels: Mapping[st
         Measures in the order of the panels, and what stands below each: name and unit.
     columns : int
         Columns of the grid of panels.
+    perfect : Mapping[str, str] or None
+        Measures, and the measures of the frame that say what a perfect sampler gets instead: a tick in each row.
     """
     figure, axes = panel_grid(len(labels), columns, 3.4, 0.5 * len(variants) + 1.4, sharey=True)
     for axis, (measure, label) in zip(axes, labels.items(), strict=True):
@@ -139,10 +155,15 @@ def measures(frame: pd.DataFrame, *, variants: Sequence[str], labels: Mapping[st
             style = look(variant, variants)
             whiskers = whisker_lengths(value, low, high)
             axis.errorbar(value, [y], xerr=whiskers, fmt=style.marker, color=style.colour, markersize=8, capsize=4)
+        if perfect and measure in perfect:
+            aim = frame[frame["measure"] == perfect[measure]].set_index("variant")["value"].reindex(list(variants))
+            axis.plot(aim.to_numpy(float), np.arange(len(variants)), zorder=1, **_PERFECT)
         axis.set_yticks(range(len(variants)), variants)
         axis.set_ylim(len(variants) - 0.5, -0.5)
         axis.set_xlabel(label)
         axis.xaxis.set_major_locator(MaxNLocator(4))
+    if perfect:
+        shared_legend(figure, [Line2D([], [], **(_PERFECT | {"markersize": 12}))], ["perfect sampler"])
     return finished(figure)
 
 

@@ -1,0 +1,1 @@
+"""Many draws in one answer."""

@@ -134,7 +134,7 @@ BENCHMARK = Benchmark(
         Measure("entropy", "entropy given one prompt (bits)", "higher", GIVEN, pictured=True),
         Measure("habit", "habit of a letter (TV)", "lower", GIVEN, pictured=True),
         Measure("habit_listed", "habit of a place in the list (TV)", "lower", GIVEN, pictured=True),
-        Measure("habit_right", "habit of the right answer's place (TV)", "lower", GIVEN, pictured=True),
+        Measure("habit_right", "habit of right answer's place (TV)", "lower", GIVEN, pictured=True),
         Measure("largest", "largest share of a letter", "lower", GIVEN),
         *(Measure(f"share_{letter}", f"share of {letter}", given=GIVEN) for letter in reading.LETTERS),
     ),

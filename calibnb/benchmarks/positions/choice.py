@@ -68,10 +68,20 @@ def laws(body: Body, prompts: Sequence[Sequence[int]], answers: Sequence[Sequenc
     return np.exp(letters - total[:, None]), np.exp(total)
 
 
-def run(body: Body, chat: ChatFormat, questions: Sequence[Question], *, orders: int, batch: int) -> pd.DataFrame:
-    """Ask for the letter of each question in some of the presentations.
+def presented(questions: Sequence[Question], orders: int) -> list[tuple[Question, str, int]]:
+    """Each question in the first `orders` of the presentations, counted from another one for each question.
 
-    Questions begin with one presentation after the other, so that few orders are balanced over questions, too.
+    So any four questions have all presentations equally often, whatever their number a question.
+    """
+    return [
+        (question, *PRESENTATIONS[(number + shift) % len(PRESENTATIONS)])
+        for number, question in enumerate(questions)
+        for shift in range(orders)
+    ]
+
+
+def run(body: Body, chat: ChatFormat, questions: Sequence[Question], *, orders: int, batch: int) -> pd.DataFrame:
+    """Ask for the letter of each question.
 
     Parameters
     ----------
@@ -90,12 +100,7 @@ def run(body: Body, chat: ChatFormat, questions: Sequence[Question], *, orders: 
         A row a question and presentation: ``question`` (its stem), ``domain``, ``order`` (letters as listed), ``right``
         (the place, from 0 on, at which the right answer is named), ``p_A`` to ``p_D`` given a letter, ``letter_mass``.
     """
-    asked = [
-        (question, *PRESENTATIONS[(number + shift) % len(PRESENTATIONS)])
-        for number, question in enumerate(questions)
-        for shift in range(orders)
-    ]
-    answers, rows = letter_answers(chat), []
+    asked, answers, rows = presented(questions, orders), letter_answers(chat), []
     for start in tqdm(range(0, len(asked), batch), desc="chosen letters", unit="batch"):
         here = asked[start : start + batch]
         found = laws(body, [chat.prompt_ids(prompt(*one)) for one in here], answers)

@@ -19,7 +19,8 @@ from calibnb.training.params import FinetuneParams
 VARIANTS = ["base", "format", "soft", "hard", "mixed"]
 METHODS: dict[str, FinetuneParams] = params.load(ROOT / "params.yaml").finetune
 # Which of the questions the baselines ask in other ways.
-ASKED = {"language": {"ids": ["choices.a", "choices.b"]}, "novelty": {"ids": ["p"]}}
+ASKED: dict[str, Any] = {"language": {"ids": ["choices.a", "choices.b"]}, "novelty": {"ids": ["p"]}}
+ASKED["positions"] = {"answers": 3}
 
 
 def write(path: Path, frame: pd.DataFrame) -> None:
@@ -34,6 +35,11 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
     def random(rows: dict[str, Any], *measures: str) -> pd.DataFrame:
         frame = pd.DataFrame(rows)
         return frame.assign(**{measure: rng.uniform(0.1, 0.9, len(frame)) for measure in measures})
+
+    def letters(who: dict[str, Any]) -> pd.DataFrame:
+        frame = random({"question": ["q", "r"], "order": ["ABCD", "BADC"], "right": [0, 2]} | who, "letter_mass")
+        law = rng.dirichlet(np.ones(4), len(frame))
+        return frame.assign(domain="physics", **{f"p_{k}": law[:, i] for i, k in enumerate("ABCD")})
 
     settings = {"split": ["validation", "unseen", "held_out"] * 2, "family": list("aabbcc"), "label": list("123456")}
     closed = ("nw1", "valid_mass", "certificate", "kl_format", "kl_shape", "nw1_slack", "total_variation")
@@ -62,6 +68,7 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
             "structured/sampled": pd.DataFrame(bands | who),
             "openended/categories": random({"category": ["animal", "city"]} | who, *answers),
             "positions/texts": pd.DataFrame(texts | who),
+            "positions/choices": letters(who),
             "novelty/prompts": random({"id": ["p", "q"], "generations": 3, "empty": 0} | who, *prompts),
             "language/exact": random(
                 {"id": list("abcd"), "suite": ["implicit"] * 2 + ["choices"] * 2} | who, "normalised_tv", "valid_mass"
@@ -114,7 +121,8 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
             benchmark, table = name.split("/")
             write(root / benchmark / model / variant / f"{table}.parquet", frame)
         for name, content in {
-            f"positions/{model}/{variant}.json": {"parse_rate": 0.5, "parse_low": 0.4, "parse_high": 0.6}
+            f"positions/{model}/{variant}.json": {"answers": 3.0, "parsed": 2.0, "parse_rate": 0.5}
+            | {"parse_low": 0.4, "parse_high": 0.6}
             | {"exact_total_variation": 0.3, "exact_total_variation_low": 0.2, "exact_total_variation_high": 0.4}
             | {"exact_questions": 9.0 if variant == "soft" else 10.0},
             f"finetune/{model}/{variant}/seed-11.json": {"validation_loss": 2.0},

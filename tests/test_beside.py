@@ -28,7 +28,8 @@ def test_rows_on_the_same_questions_are_gathered(tmp_path: Path) -> None:
     rows(tmp_path, "novelty", "prompts", id=["p", "q"], empty=[0, 1], generations=3, distinct=[1, 2])
     texts = {"letter": ["A", None], "parsed": [True, False], "strict": False, "distinct_options": [True, False]}
     rows(tmp_path, "positions", "texts", text=["long", "longer"], **texts)
-    asked = {"language": {"ids": ["choices.a", "draws.b"]}, "novelty": {"ids": ["q"]}}
+    asked: dict[str, Any] = {"language": {"ids": ["choices.a", "draws.b"]}, "novelty": {"ids": ["q"]}}
+    asked["positions"] = {"answers": 2}
     found = beside.gather(tmp_path, "tiny", ["soft"], [11, 29], asked)
     parts = {name: part.dropna(axis=1, how="all") for name, part in found.groupby("benchmark", sort=False)}
     assert (found[list(WHO)] == list(WHO.values())).all(axis=None)
@@ -42,6 +43,10 @@ def test_rows_on_the_same_questions_are_gathered(tmp_path: Path) -> None:
     words = parts["wordings"][["wording", "label", "nw1"]].to_numpy().tolist()
     assert words == [["x", "1", 0.5], ["y", "1", 0.6], ["the study's own", "1", 0.7]]
     assert set(parts) == {"language", "novelty", "positions", "wordings"}
+    (tmp_path / "positions" / "tiny" / "soft" / "texts.parquet").unlink()
+    asked["positions"] = {"answers": "none"}
+    without = beside.gather(tmp_path, "tiny", ["soft"], [11, 29], asked)
+    assert set(without["benchmark"]) == {"language", "novelty", "wordings"}
 
 
 def test_adapters_of_other_seeds_are_left_out(tmp_path: Path) -> None:

@@ -284,7 +284,13 @@ def test_the_table_is_in_the_order_of_the_pages(study: Run) -> None:
             "perplexity.base.bits_per_byte",
             *(f"perplexity.{v}.{m}" for v in ("soft", "mixed") for m in ("bits_per_byte", "vs_base")),
         ],
-        "positions": [f"positions.{v}.{m}" for v in VARIANTS for m in ("parse", "exact_total_variation")],
+        "positions": [
+            *(f"positions.{v}.{m}" for v in VARIANTS for m in ("letter_mass", "total_variation", "habit")),
+            *(f"positions.soft.choice_vs_{c}" for c in ("base", "format")),
+            *(f"positions.hard.choice_vs_{c}" for c in ("base", "format", "soft")),
+            *(f"positions.mixed.choice_vs_{c}" for c in ("base", "format")),
+            *(f"positions.{v}.{m}" for v in VARIANTS for m in ("parse", "exact_total_variation")),
+        ],
         "sequences": [
             *(
                 f"sequences.{v}.{m}"

@@ -144,6 +144,11 @@ def all_figures() -> dict[str, Figure]:
             ),
             variants=["base", "soft"],
         ),
+        "letters alone": points.letter_bars(
+            pd.DataFrame({"variant": "soft", "letter": list("ABCD"), "kind": "exact", "value": 0.25} | {"low": 0.2, "high": 0.3}),
+            variants=["soft"],
+            label="probability",
+        ),
         "strip": points.strip(
             pd.DataFrame({"group": ["same", "same", "different"], "value": [0.9, 0.8, 0.1]}),
             groups=["same", "different"],

@@ -461,7 +461,12 @@ CASES: list[tuple[str, Any, str]] = [
     ("benchmarks.perplexity.source", "a\nb", "benchmarks.perplexity.source: must be one line of text"),
     ("ordinary.draws", 0, "ordinary.draws: must be >= 1, got 0"),
     ("benchmarks.positions.domain", "", 'benchmarks.positions.domain: must be one line of text, got ""'),
-    ("benchmarks.positions.answers", 0, "benchmarks.positions.answers: must be >= 1, got 0"),
+    ("benchmarks.positions.answers", 0, "benchmarks.positions.answers: must be an integer >= 1 or one of none, got 0"),
+    ("benchmarks.positions.choice", None, "benchmarks.positions.choice: must be a block of keys, got null"),
+    ("benchmarks.positions.choice.questions", 201, "benchmarks.positions.choice.questions: must be <= 200, got 201"),
+    ("benchmarks.positions.choice.questions", 0, "benchmarks.positions.choice.questions: must be >= 1, got 0"),
+    ("benchmarks.positions.choice.orders", 5, "benchmarks.positions.choice.orders: must be <= 4, got 5"),
+    ("benchmarks.positions.choice.batch", 0, "benchmarks.positions.choice.batch: must be >= 1, got 0"),
     ("benchmarks.novelty.prompts", None, "benchmarks.novelty.prompts: must be one line of text, got null"),
     (
         "benchmarks.novelty.reward_model",

@@ -44,7 +44,7 @@ def gather(
     variants, seeds : Sequence[str], Sequence[int]
         Those of the study.
     asked : Mapping[str, Any]
-        Ids of the questions, by benchmark.
+        What was asked, by benchmark: ids of questions, and how many questions variants were to write (``positions``).
 
     Returns
     -------
@@ -65,9 +65,10 @@ def gather(
     parts = {
         "language": said[[*WHO, *(name for name in LANGUAGE if name in said)]],
         "novelty": ideas[[*WHO, *NOVELTY]],
-        "positions": rows("positions", "texts").drop(columns="text"),
         "wordings": pd.concat([words, own], ignore_index=True)[[*WHO, "wording", "label", "nw1"]],
     }
+    if asked["positions"]["answers"] != "none":
+        parts["positions"] = rows("positions", "texts").drop(columns="text")
     return pd.concat([part.assign(benchmark=name) for name, part in parts.items()], ignore_index=True)
 
 

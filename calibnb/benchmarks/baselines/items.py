@@ -40,7 +40,7 @@ def prepare(study: Any, folder: Path) -> None:
     content = {
         "structured": {"max_new_tokens": every.structured.sampled.max_new_tokens},
         "openended": {"max_new_tokens": every.openended.max_new_tokens},
-        "positions": every.positions.model_dump(include={"domain", "max_new_tokens"}),
+        "positions": every.positions.model_dump(include={"answers", "domain", "max_new_tokens"}),
         "novelty": every.novelty.model_dump(include=novelty | judge) | {"ids": [p.id for p in prompts]},
         "language": every.language.model_dump(include={"items", "answers", "max_new_tokens"})
         | {"ids": [f"{item.suite}.{item.id}" for item in items]},

@@ -1,1 +1,1 @@
-"""Answer positions: multiple-choice questions that the model writes."""
+"""Answer positions: the letter of a right answer, chosen at random, and questions that the model writes."""

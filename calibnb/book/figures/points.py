@@ -297,22 +297,27 @@ def over(
     return finished(figure)
 
 
-def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
-    """One panel a variant: how often each letter was declared, and how probable it was where it was declared.
+def letter_bars(
+    frame: pd.DataFrame, *, variants: Sequence[str], label: str = "share of questions,\nprobability"
+) -> Figure:
+    """One panel a variant: how often each letter was declared, and how probable it was; a dotted line is uniform.
 
     Parameters
     ----------
     frame : DataFrame
-        Rows of ``variant, letter, kind, value, low, high``; kind is ``counted`` (bars) or ``exact`` (points). What does
-        not exist is nan and is not drawn.
+        Rows of ``variant, letter, kind, value, low, high``; kind is ``counted`` (bars) or ``exact`` (points), one of
+        them or both. What does not exist is nan and is not drawn.
     variants : Sequence[str]
         In the order of the panels.
+    label : str
+        Name and unit of the value.
     """
+    shifts = {"counted": -0.15, "exact": 0.25} if frame["kind"].nunique() > 1 else dict.fromkeys(frame["kind"], 0.0)
     columns = len(variants) if len(variants) < 6 else ceil(len(variants) / 2)
     figure, axes = panel_grid(len(variants), columns, 2.1, 3.0, sharey=True)
     for axis, variant in zip(axes, variants, strict=True):
         style = look(variant, variants)
-        for kind, shift in (("counted", -0.15), ("exact", 0.25)):
+        for kind, shift in shifts.items():
             here = frame[(frame["variant"] == variant) & (frame["kind"] == kind)]
             value, low, high = (here[c].to_numpy(float) for c in ("value", "low", "high"))
             at = np.arange(len(here)) + shift
@@ -322,7 +327,7 @@ def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
                 at,
                 value,
                 yerr=whisker_lengths(value, low, high),
-                fmt="none" if kind == "counted" else "o",
+                fmt="none" if kind == "counted" else style.marker,
                 color=style.colour,
                 ecolor="#222222",
                 markersize=5,
@@ -332,8 +337,9 @@ def letter_bars(frame: pd.DataFrame, *, variants: Sequence[str]) -> Figure:
             axis.set_xticks(range(len(here)), here["letter"])
         axis.axhline(0.25, color="#222222", linewidth=1, linestyle=":")
         axis.set_title(variant)
+        axis.set_xlim(-0.6, len(here) - 0.4)
         axis.set_ylim(0, 1)
-    axes[0].set_ylabel("share of questions,\nprobability")
+    axes[0].set_ylabel(label)
     return finished(figure)
 
 

@@ -146,7 +146,7 @@ def all_figures() -> dict[str, Figure]:
         ),
         "letters alone": points.letter_bars(
             pd.DataFrame(
-                {"variant": "soft", "letter": list("ABCD"), "kind": "exact", "value": 0.25} | {"low": 0.2, "high": 0.3}
+                {"variant": "soft", "letter": list("ABCD"), "kind": "exact", "value": 0.25, "low": 0.2, "high": 1}
             ),
             variants=["soft"],
             label="probability",

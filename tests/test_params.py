@@ -59,11 +59,11 @@ def test_the_study_is_valid(root, study):
     loaded = params.load(root / "params.yaml")
     assert list(loaded.families) == list(study["families"])
     assert set(loaded.families) == set(FAMILIES)
-    assert loaded.finetune["hard"].lora_targets == "all-linear"
+    assert loaded.finetune["hard"].lora_targets == "attention"
     assert loaded.families["gaussian"].train["sigma"].points()[5] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("name", ["paper", "demo", "test"])
+@pytest.mark.parametrize("name", ["full", "paper", "demo", "test"])
 def test_profiles_are_valid_and_say_only_what_they_change(root, study, name):
     profile = yaml_files.read(root / "profiles" / f"{name}.yaml")
     params.parse(params.merge(study, profile))
@@ -97,9 +97,9 @@ def test_methods_of_the_study_have_matched_budgets(study):
     assert all(block == blocks[0] for block in blocks)
 
 
-@pytest.mark.parametrize("profile", [None, "tradeoff"])
+@pytest.mark.parametrize("profile", ["full", "test", "tradeoff"])
 def test_a_mixture_has_a_method_without_it_beside(root, study, profile):
-    merged = study if profile is None else params.merge(study, yaml_files.read(root / "profiles" / f"{profile}.yaml"))
+    merged = params.merge(study, yaml_files.read(root / "profiles" / f"{profile}.yaml"))
     measured = params.parse(merged).measured("capability")
 
     def key(block):
@@ -412,7 +412,7 @@ CASES: list[tuple[str, Any, str]] = [
         ["soft"],
         "benchmarks.perplexity.variants: must hold base, which the others are",
     ),
-    ("benchmarks.capability.variants", "all", "benchmarks.capability.variants: must be base and methods (it scores"),
+    ("variants", ["base", "temperature", "format", "soft", "hard"], "benchmarks.capability.variants: must be base and"),
     (
         "benchmarks.capability.variants",
         ["base", "softer"],
@@ -422,8 +422,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "benchmarks.structured.variants",
         ["base"],
-        "benchmarks.structured.variants: must hold all of benchmarks.baselines.variants, "
-        'got ["base"] without temperature',
+        'benchmarks.structured.variants: must hold all of benchmarks.baselines.variants, got ["base"] without format',
     ),
     # methods and their defaults
     ("finetune.defaults", ..., "finetune.defaults: must be given, got nothing"),
@@ -500,17 +499,17 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "benchmarks.language.open.nodes_per_pass",
         9999,
-        "benchmarks.language.open.nodes_per_pass: must be <= max_nodes = 512, got 9999",
+        "benchmarks.language.open.nodes_per_pass: must be <= max_nodes = 256, got 9999",
     ),
     (
         "variants",
         ["soft", "other"],
-        'variants: must be among base, temperature, format, soft, hard, mixed, got "other"',
+        'variants: must be among base, temperature, format, soft, hard, got "other"',
     ),
     (
         "benchmarks.structured.open.nodes_per_pass",
         5000,
-        "benchmarks.structured.open.nodes_per_pass: must be <= max_nodes = 1024, got 5000",
+        "benchmarks.structured.open.nodes_per_pass: must be <= max_nodes = 384, got 5000",
     ),
     (
         "benchmarks.structured.settings.in_range",
@@ -520,7 +519,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "benchmarks.structured.sampled.settings",
         500,
-        "benchmarks.structured.sampled.settings: must be <= 142 (the measured settings), got 500",
+        "benchmarks.structured.sampled.settings: must be <= 62 (the measured settings), got 500",
     ),
     (
         "benchmarks.structured.settings",
@@ -701,15 +700,20 @@ def test_a_profile_leaves_a_method_out() -> None:
 
 
 # What each profile's own methods have other than the study's of that name, or other than the defaults.
-SHORT = {"epochs": 0.107, "validations": 1}
-TINY = {"draws_per_prompt": 4, "max_bins": 101, "epochs": 0.06, "prompts_per_step": 4, "validations": 2}
+SMALL = {"accumulation_steps": 1, "lora_rank": 32, "lora_alpha": 64, "lora_targets": "all-linear"}
+SHORT = SMALL | {"epochs": 0.107, "validations": 1, "learning_rate": 2.0e-3}
+FULL = {"epochs": 1, "validations": 4, "validation_settings": 84}
+TINY = SMALL | {"draws_per_prompt": 4, "max_bins": 101, "epochs": 0.06, "prompts_per_step": 4, "learning_rate": 2.0e-3}
 TINY |= {"lora_rank": 2, "lora_alpha": 4}
 PAPER = {"draws": "iid", "parameters": "grid", "family_weights": "settings", "discretisation": "thin"}
 PAPER |= {"max_bins": 16384, "epochs": 2, "prompts_per_step": 8, "learning_rate": 2.0e-4, "max_grad_norm": None}
 PAPER |= {"lora_rank": 16, "lora_alpha": 32, "lora_dropout": 0.05, "lora_targets": "attention"}
-LONG = {"epochs": 12, "validations": 8, "learning_rate": 1.0e-3}
+PAPER |= {"accumulation_steps": 1, "validations": 4, "validation_settings": 195}
+LONG = SMALL | {"epochs": 12, "validations": 8, "validation_settings": 195, "learning_rate": 1.0e-3}
+PRICE = SMALL | {"epochs": 1, "validations": 4, "validation_settings": 195, "learning_rate": 2.0e-3}
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
-    "demo": dict.fromkeys(("format", "soft", "hard", "mixed"), SHORT),
+    "demo": dict.fromkeys(("format", "soft", "hard"), SHORT),
+    "full": dict.fromkeys(("format", "soft", "hard", "mixed"), FULL),
     "test": {
         **dict.fromkeys(("format", "soft", "hard"), TINY),
         "mixed": TINY | {"mixture": {"source": "self", "share": 0.25, "prompts_per_step": 2}, "kl_to_base": 0.1},
@@ -720,13 +724,13 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "soft": PAPER | {"draws_per_prompt": 1, "max_bins": 1001, "average": "path", "epochs": 3},
     },
     "tradeoff": {
-        "soft": {},
-        "mixed": {},
+        "soft": PRICE,
+        "mixed": PRICE,
         **{
-            f"mixed{share}": {"mixture": {"source": "self", "share": share / 100, "prompts_per_step": 4}}
+            f"mixed{share}": PRICE | {"mixture": {"source": "self", "share": share / 100, "prompts_per_step": 4}}
             for share in (10, 50, 75)
         },
-        "near": {"mixture": {"source": "self", "share": 0.0, "prompts_per_step": 4}, "kl_to_base": 1.0},
+        "near": PRICE | {"mixture": {"source": "self", "share": 0.0, "prompts_per_step": 4}, "kl_to_base": 1.0},
     },
     "reference": {"soft": LONG, "hard": LONG},
 }
@@ -821,7 +825,10 @@ def test_check_says_nothing_about_a_good_file(root, monkeypatch, capsys):
             f"models: must be {', '.join(TABLE)}, a hub id org/name or a folder, got ./tiny, where no folder is",
         ),
         (
-            {"finetune": {"mixed": {"mixture": {"source": "mine.jsonl"}}}},
+            {
+                "methods": ["format", "soft", "hard", "mixed"],
+                "finetune": {"mixed": {"mixture": {"source": "mine.jsonl"}}},
+            },
             "finetune.mixed.mixture.source: must be self, a split of a hub dataset as org/name:split or "
             "org/name:config:split or a file, got mine.jsonl, where no file is",
         ),

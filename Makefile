@@ -30,7 +30,7 @@ book: .venv/installed  ## the whole study: install, run what has changed, build 
 read: .venv/installed  ## the book of the committed runs, in .read/: nothing is trained or measured (a few minutes)
 	@python -m calibnb.book.read
 
-demo: .venv/installed  ## the same pipeline and book on fewer settings and steps, in .demo/ (about ten minutes)
+demo: .venv/installed  ## the same pipeline and book on a small model and fewer settings, in .demo/ (minutes)
 	@python -m calibnb.pipeline.profiles
 
 test: .venv/installed  ## the tests, but for those that need real weights or run the whole pipeline (minutes)
@@ -51,7 +51,7 @@ tokenizers: .venv/installed  ## fetch the real tokenizers that some tests use (n
 	@python tests/fetch_tokenizers.py
 
 bench: .venv/installed  ## measure speed: exact against sampled, packed against unpacked (speed/README.md)
-	@dvc repro finetune@smollm2-135m-soft-11
+	@dvc repro finetune@qwen2.5-coder-0.5b-soft-11
 	@for script in against_naive discretisation matrix_rate; do python speed/$$script.py || exit; done
 
 reference: .venv/installed  ## make results/reference anew: hours of training, measured on the way

@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--prompts", type=int, default=896)
     parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--weights", type=Path, default=Path("models/smollm2-135m/weights"))
+    parser.add_argument("--weights", type=Path, default=Path("models/qwen2.5-coder-0.5b/weights"))
     parser.add_argument("--out", type=Path, help="a csv that gets a row")
     args = parser.parse_args()
     study = changed(args.method, args.changes)

@@ -50,7 +50,8 @@ class Bench:
 def parser(text: str) -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=text)
     p.add_argument("--weights", type=Path, default=Path("models/qwen2.5-coder-0.5b/weights"))
-    p.add_argument("--adapter", type=Path, default=Path("variants/qwen2.5-coder-0.5b/soft/seed-11"), help="adapter folder")
+    trained = Path("variants/qwen2.5-coder-0.5b/soft/seed-11")
+    p.add_argument("--adapter", type=Path, default=trained, help="adapter folder")
     return p
 
 

@@ -65,6 +65,11 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
         who = {"model": model, "variant": variant, "seed": -1 if variant == "base" else 11}
         found = {
             "structured/settings": random(settings | who, *numbers),
+            "told/settings": random(
+                settings | who | {"nw1_untold": [0.2, 0.5, 0.8] * 2, "nw1_told": [0.2, 0.3, 0.4] * 2},
+                *(f"{part}_{way}" for part in ("place", "shape", "valid_mass") for way in ("untold", "told")),
+                *("followed_place", "followed_spread"),
+            ),
             "structured/sampled": pd.DataFrame(bands | who),
             "openended/categories": random({"category": ["animal", "city"]} | who, *answers),
             "positions/texts": pd.DataFrame(texts | who),

@@ -20,7 +20,7 @@ from calibnb.pipeline import params
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = (
     *("baselines", "capability", "language", "mixing", "novelty"),
-    *("openended", "perplexity", "positions", "sequences", "structured"),
+    *("openended", "perplexity", "positions", "sequences", "structured", "told"),
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_up import METHODS, VARIANTS, tables
+from made_up import METHODS, VARIANTS, tables, write
 
 from calibnb.benchmarks import registry
 from calibnb.benchmarks.claims import TRADEOFF, TRAINING
@@ -222,7 +222,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Run:
     changes.assign(model="./tiny", value=0.5, low=0.4, high=0.6).to_csv(root / "tradeoff.csv", index=False)
     lists = dict.fromkeys(registry.blocks(), VARIANTS) | {"methods": VARIANTS[1:]}
     lists |= {name: ["base", "soft", "mixed"] for name in ("capability", "perplexity")}
-    return Run(root, ["./tiny"], [11, 12], lists, {name: METHODS[name] for name in VARIANTS[1:]}, 20)
+    lists |= {"told": [*VARIANTS, "told"]}  # a method that claims of its own are about
+    frame = pd.read_parquet(root / "told/tiny/soft/settings.parquet")
+    write(root / "told/tiny/told/settings.parquet", frame.assign(variant="told"))
+    return Run(root, ["./tiny"], [11, 12], lists, {name: METHODS[name] for name in (*VARIANTS[1:], "told")}, 20)
 
 
 @pytest.fixture(scope="module")
@@ -311,6 +314,19 @@ def test_the_table_is_in_the_order_of_the_pages(study: Run) -> None:
             *(f"structured.{s}.hard.w1_vs_soft" for s in splits),
             "structured.sampled.agreement",
         ],
+        "told": [
+            *(
+                f"told.{s}.{v}.{m}"
+                for v in (*VARIANTS, "told")
+                for s in splits
+                for m in (
+                    *("nw1_untold", "nw1_told", "place_untold", "shape_untold"),
+                    *("followed_place", "valid_mass_told"),
+                )
+            ),
+            *(f"told.{v}.gap_closed" for v in (*VARIANTS[2:], "told")),
+            "told.told.gap_closed_vs_hard",
+        ],
         "tradeoff": ["tradeoff.mixed.capability", "tradeoff.mixed.in_range.w1", "tradeoff.mixed.held_out.w1"],
         "finetuning": [f"finetune.{v}.validation_loss" for v in VARIANTS[1:]],
     }
@@ -334,4 +350,4 @@ def test_numbers_stand_in_their_findings_as_they_are(findings: dict[str, Finding
     assert findings["tradeoff.mixed.capability"]["verdict"] == "supported"
     assert findings["language.paraphrases.soft.error_vs_format"]["source"].endswith("soft/paraphrases.parquet")
     only_own = {f["claim"] for f in findings.values() if str(f["id"]).endswith(".nw1") and f["claim"]}
-    assert len(only_own) == 3 * len(study.own)
+    assert len(only_own) == 3 * len(set(study.own) & set(VARIANTS))

@@ -373,7 +373,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "methods",
         ["soft", "medium"],
-        'methods: must be among the blocks of finetune (soft, hard, format, mixed), got "medium"',
+        'methods: must be among the blocks of finetune (soft, hard, format, told, mixed), got "medium"',
     ),
     ("methods", ["base"], "methods.0: must be a name of lower-case letters, digits,"),
     ("methods", ["a b"], "methods.0: must be a name of lower-case letters, digits,"),
@@ -384,7 +384,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "temperature.method",
         "best",
-        "temperature.method: must be among the blocks of finetune (soft, hard, format, mixed), got",
+        "temperature.method: must be among the blocks of finetune (soft, hard, format, told, mixed), got",
     ),
     ("temperature.settings", 0, "temperature.settings: must be >= 1, got 0"),
     (
@@ -509,7 +509,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "benchmarks.structured.open.nodes_per_pass",
         5000,
-        "benchmarks.structured.open.nodes_per_pass: must be <= max_nodes = 384, got 5000",
+        "benchmarks.structured.open.nodes_per_pass: must be <= max_nodes = 256, got 5000",
     ),
     (
         "benchmarks.structured.settings.in_range",
@@ -519,7 +519,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "benchmarks.structured.sampled.settings",
         500,
-        "benchmarks.structured.sampled.settings: must be <= 62 (the measured settings), got 500",
+        "benchmarks.structured.sampled.settings: must be <= 36 (the measured settings), got 500",
     ),
     (
         "benchmarks.structured.settings",
@@ -713,7 +713,7 @@ LONG = SMALL | {"epochs": 12, "validations": 8, "validation_settings": 195, "lea
 PRICE = SMALL | {"epochs": 1, "validations": 4, "validation_settings": 195, "learning_rate": 2.0e-3}
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "demo": dict.fromkeys(("format", "soft", "hard"), SHORT),
-    "full": dict.fromkeys(("format", "soft", "hard", "mixed"), FULL),
+    "full": dict.fromkeys(("format", "soft", "hard", "told", "mixed"), FULL),
     "test": {
         **dict.fromkeys(("format", "soft", "hard"), TINY),
         "mixed": TINY | {"mixture": {"source": "self", "share": 0.25, "prompts_per_step": 2}, "kl_to_base": 0.1},
@@ -759,6 +759,7 @@ def test_methods_of_the_study_are_the_defaults_but_for_what_they_say(study: dict
         "soft": {},
         "hard": {"estimator": "samples"},
         "format": {"estimator": "samples", "completions": "other"},
+        "told": {"estimator": "samples", "told": "moments"},
         "mixed": {"mixture": {"source": "self", "share": 0.25, "prompts_per_step": 4}},
     }
     # None shares a block with another: `dvc exp run -S` changes one method's own keys, and no other's.

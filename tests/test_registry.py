@@ -77,11 +77,11 @@ def test_a_folder_more_is_a_benchmark_more(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     modules = " ".join(f"calibnb/benchmarks/coin/{name}.py" for name in ("benchmark", "items", "params"))
     assert run.stdout.splitlines() == [
-        "baselines capability coin language mixing novelty openended perplexity positions sequences structured",
+        "baselines capability coin language mixing novelty openended perplexity positions sequences structured told",
         "A coin",
         "params.yaml: benchmarks.coin: must be given, got nothing",
         "base soft",
-        "A coin of smollm2-135m: base, A coin of smollm2-135m: soft",
+        "A coin of qwen2.5-coder-0.5b: base, A coin of qwen2.5-coder-0.5b: soft",
         modules,
         modules,
         modules,

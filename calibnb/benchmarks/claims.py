@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from calibnb.benchmarks.structured.benchmark import WHERE, named
 from calibnb.evidence import verdicts
 from calibnb.evidence.claims import Claim, Section, Table, as_stated
 from calibnb.evidence.runs import Run
+from calibnb.evidence.splits import WHERE, named
 
 Frame = pd.DataFrame
 

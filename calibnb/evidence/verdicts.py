@@ -41,6 +41,11 @@ def below_one(low: float | None, high: float | None) -> Verdict:
     return below(low, high, 1.0)
 
 
+def above_half(low: float | None, high: float | None) -> Verdict:
+    """The claim that a share is more than a half."""
+    return above(low, high, 0.5)
+
+
 def above_zero(low: float | None, high: float | None) -> Verdict:
     """The claim that a difference is a gain."""
     return above(low, high, 0.0)

@@ -235,7 +235,7 @@ def _identity(
         "ordinary": [(turn.prompt, turn.answer, turn.system) for turn in ordinary],
         "seed": seed,
         "dtype": str(dtype),
-        "weights": float(head.double().sum()),
+        "weights": float(head.sum(dtype=torch.float64)),
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 

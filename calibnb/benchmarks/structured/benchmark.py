@@ -9,28 +9,16 @@ import pandas as pd
 
 from calibnb.benchmarks.declaration import Benchmark, Measure, as_it_is
 from calibnb.benchmarks.structured import summary
-from calibnb.benchmarks.structured.summary import KEYS
 from calibnb.evidence import intervals, results, verdicts
 from calibnb.evidence.claims import Claim, Parquet, Section, Table, families
 from calibnb.evidence.runs import Run
+from calibnb.evidence.splits import by_split
 
 Frame = pd.DataFrame
-
-WHERE = {"validation": "in range", "unseen": "on unseen parameters", "held_out": "on held-out families"}
-
-
-def named(rows: Frame) -> Frame:
-    """With the columns ``key`` and ``where``: what ids and texts call the rows' splits."""
-    return rows.assign(key=rows["split"].map(KEYS), where=rows["split"].map(WHERE))
 
 
 def _with_highest_mass(frame: Frame) -> Frame:
     return frame.assign(valid_mass_at_most=frame["valid_mass"] + frame["certificate"])
-
-
-def on_numbers(own: Frame, other: Frame | None, measures: Sequence[str], *, by: str, resamples: int) -> Frame:
-    """Family medians or their ratios, with the names of the splits."""
-    return named(families(own, other, measures, by=by, resamples=resamples))
 
 
 def inside_the_band(own: Frame, other: Frame | None, measures: Sequence[str], *, by: str, resamples: int) -> Frame:
@@ -56,7 +44,7 @@ SAMPLED = Table("structured", _read_sampled, together=True)
 _number = partial(
     Claim,
     TABLE,
-    on_numbers,
+    by_split,
     groups="split",
     id="structured.{key}.{variant}.{measure}",
     source="results/structured/{slug}/{variant}.json#{key}.{measure}",

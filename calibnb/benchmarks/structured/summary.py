@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from calibnb.evidence import comparisons, results
+from calibnb.evidence.splits import KEYS
 
 MEASURES = (
     "nw1",
@@ -21,7 +22,6 @@ MEASURES = (
     "kolmogorov",
     "top5_mass",
 )
-KEYS = {"validation": "in_range", "unseen": "unseen", "held_out": "held_out"}  # what summaries and ids call the splits
 
 
 def record(frame: pd.DataFrame, *, resamples: int) -> dict[str, Any]:

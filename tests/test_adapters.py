@@ -23,6 +23,7 @@ from calibnb.training.params import FinetuneParams
 from calibnb.trees.attention import Body
 
 SOFT = params.load(Path(__file__).parent.parent / "params.yaml").finetune["soft"]
+SOFT = SOFT.model_copy(update={"lora_targets": "all-linear"})
 TEXT = torch.arange(20, 44)[None]
 PRODUCTS = {"linear", "matmul", "__matmul__", "bmm", "addmm", "baddbmm", "mm", "einsum", "grouped_mm", "_grouped_mm"}
 

@@ -47,7 +47,7 @@ TRAINING = replace(
 
 
 def method(name: str = "hard", **changes: object) -> training_params.FinetuneParams:
-    block = STUDY.finetune[name]
+    block = STUDY.finetune[name].model_copy(update={"lora_targets": "all-linear"})
     base = {"max_bins": 50, "lora_rank": 4, "lora_alpha": 8.0, "prompts_per_step": 4, "draws_per_prompt": 6}
     return block.model_copy(update=base | {"validations": 3, "epochs": 1.0} | changes)
 

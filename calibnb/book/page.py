@@ -102,7 +102,7 @@ def spoken(frame: pd.DataFrame, by: Sequence[str], digits: int = 2) -> str:
     parts = []
     for key, part in frame[frame["value"].notna()].groupby(list(by), sort=False):
         pairs = zip(part["variant"], part["value"].astype(float), strict=True)
-        values = [f"{variant} {value + 0.0:.{digits}f}" for variant, value in pairs]
+        values = [f"{variant} {round(value, digits) + 0.0:.{digits}f}" for variant, value in pairs]
         parts.append(f"{', '.join(map(str, key))}: {', '.join(values)}.")
     return " ".join(parts)
 
@@ -151,7 +151,7 @@ def together(*parts: HTML) -> HTML:
 
 def code(text: str) -> str:
     """Plain text with names in backticks as HTML."""
-    pieces = escape(text).split("`")
+    pieces = escape(text, quote=False).split("`")
     return "".join(f"<code>{piece}</code>" if place % 2 else piece for place, piece in enumerate(pieces))
 
 

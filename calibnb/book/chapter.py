@@ -179,8 +179,14 @@ class Chapter:
 
     def answer(self, say: Callable[[str], str]) -> HTML:
         """What was found, a sentence of HTML for every model."""
-        said = [f"<code>{escape(label)}</code>: {say(label)}" for label in self.labels]
-        return page.answer("<br>".join(said) or NOTHING)
+        return page.answer("<br>".join(self._said(say)) or NOTHING)
+
+    def shows(self, say: Callable[[str], str]) -> HTML:
+        """What else a page shows: paragraphs as :meth:`answer` has them, in the size of the text."""
+        return page.paragraphs(*(self._said(say) or [NOTHING]))
+
+    def _said(self, say: Callable[[str], str]) -> list[str]:
+        return [f"<code>{escape(label)}</code>: {say(label)}" for label in self.labels]
 
     def numbers(
         self, model: str, measure: str, group: str = "", *, digits: int = 2, scale: float = 1.0
@@ -234,9 +240,13 @@ class Chapter:
             if pd.notna(row["value"])
         }
 
-    def outcomes(self, model: str, finding: str, better: str, worse: str) -> str:
-        """What became of a claim, as part of a sentence of HTML: :func:`page.outcomes` of :meth:`verdicts`."""
-        return page.outcomes(self.verdicts(model, finding), better, worse)
+    def outcomes(self, model: str, finding: str, better: str, worse: str, against: str) -> str:
+        """What became of a claim, as part of a sentence of HTML: :func:`page.outcomes` of :meth:`verdicts`.
+
+        In the id of the finding ``{against}`` may stand for the reference.
+        """
+        plain = finding.replace("{against}", against)
+        return page.outcomes(self.verdicts(model, plain), better, worse, against)
 
     def spoken(self, measure: str, digits: int = 2) -> str:
         """A measure of all variants in words, for those who do not see its picture."""

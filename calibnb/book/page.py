@@ -17,6 +17,7 @@ from IPython.core.pylabtools import retina_figure
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
+from calibnb.evidence.claims import CONTROLS
 from calibnb.evidence.results import NBSP
 
 
@@ -41,6 +42,11 @@ def answer(sentence: str) -> HTML:
     return _html(f'<p class="answer">{sentence}</p>')
 
 
+def paragraphs(*texts: str) -> HTML:
+    """Sentences of HTML, a paragraph each."""
+    return _html("\n".join(f"<p>{text}</p>" for text in texts))
+
+
 def listed(names: Sequence[str]) -> str:
     """Names as a sentence has them: ``soft, hard and mixed``."""
     *most, last = names
@@ -57,7 +63,7 @@ def values(numbers: Mapping[str, str]) -> str:
     return listed(texts[:4]) if texts else "not known"
 
 
-def outcomes(verdicts: Mapping[str, str], better: str, worse: str) -> str:
+def outcomes(verdicts: Mapping[str, str], better: str, worse: str, against: str) -> str:
     """What became of a claim that variants better something, as part of a sentence of HTML.
 
     Parameters
@@ -65,26 +71,30 @@ def outcomes(verdicts: Mapping[str, str], better: str, worse: str) -> str:
     verdicts : Mapping[str, str]
         Variant -> the verdict on its claim.
     better, worse : str
-        What is so where the claim is supported, and where it is refuted.
+        What is so where the claim is supported, and where it is refuted, up to the *than*.
+    against : str
+        The variant that they are compared with.
 
     Returns
     -------
     str
-        Such as ``with soft and hard, answers lie closer; with mixed, no difference is shown``.
+        Such as ``with soft and hard, answers lie closer to the law than with the format control; with mixed, no
+        difference from the format control is shown``.
     """
+    reference = CONTROLS.get(against, f"<em>{escape(against)}</em>")
     said = {
-        "supported": better,
-        "refuted": worse,
-        "open": "no difference is shown",
-        "not determined": "the difference is not determined",
-        "not comparable": "nothing can be compared",
+        "supported": f"{better} than with {reference}",
+        "refuted": f"{worse} than with {reference}",
+        "open": f"no difference from {reference} is shown",
+        "not determined": f"the difference from {reference} is not determined",
+        "not comparable": f"nothing can be compared with {reference}",
     }
     parts = []
     for verdict, text in said.items():
         names = [f"<em>{escape(name)}</em>" for name, found in verdicts.items() if found == verdict]
         if names:
             parts.append(f"with {listed(names)}, {text}")
-    return "; ".join(parts) or "no calibrated variant was measured beside its reference"
+    return "; ".join(parts) or f"no calibrated variant was measured beside {reference}"
 
 
 def spoken(frame: pd.DataFrame, by: Sequence[str], digits: int = 2) -> str:

@@ -189,7 +189,7 @@ class Chapter:
         return [f"<code>{escape(label)}</code>: {say(label)}" for label in self.labels]
 
     def numbers(
-        self, model: str, measure: str, group: str = "", *, digits: int = 2, scale: float = 1.0
+        self, model: str, measure: str, group: str = "", *, digits: int = 2, scale: float = 1.0, unit: str = ""
     ) -> dict[str, str]:
         """A measure of a model's variants as HTML that shows its interval when pointed at.
 
@@ -202,7 +202,9 @@ class Chapter:
         digits : int
             Decimal places.
         scale : float
-            What values are multiplied by, 100 for per cent.
+            What values are multiplied by.
+        unit : str
+            What stands behind each.
 
         Returns
         -------
@@ -215,9 +217,13 @@ class Chapter:
         rows = here[here["value"].notna()]
         ends = scale * rows[["value", "low", "high"]].to_numpy(float)
         return {
-            variant: page.number(value, low, high, digits)
+            variant: page.number(value, low, high, digits) + unit
             for variant, (value, low, high) in zip(rows["variant"], ends.tolist(), strict=True)
         }
+
+    def shares(self, model: str, measure: str, group: str = "") -> dict[str, str]:
+        """Probabilities or shares as :meth:`numbers` has them, in per cent."""
+        return self.numbers(model, measure, group, digits=0, scale=100, unit=f"{results.NBSP}%")
 
     def verdicts(self, model: str, finding: str) -> dict[str, str]:
         """Verdicts on a claim by variant, in the order of the variants.
@@ -235,7 +241,7 @@ class Chapter:
         """Values of findings by variant as HTML that shows its interval: `finding` as in :meth:`verdicts`."""
         rows = _by_variant(self.judged(), model, finding, self.variants)
         return {
-            variant: page.number(*(float(row[end]) for end in ("value", "low", "high")), digits)
+            variant: page.number(float(row["value"]), float(row["low"]), float(row["high"]), digits)
             for variant, row in rows.items()
             if pd.notna(row["value"])
         }

@@ -188,7 +188,7 @@ def each(draw: Callable[[Frame], Figure], frame: Frame, by: str = "model") -> Fi
 def _nothing() -> Figure:
     """What stands where a picture would, were there anything to show."""
     figure, (axis,) = panel_grid(1, 1, 7.0, 0.8)
-    axis.text(0.5, 0.5, "No run that is present has measured this.", ha="center", va="center")
+    axis.text(0.5, 0.5, "No run that is present has anything to show here.", ha="center", va="center")
     axis.axis("off")
     return finished(figure)
 

@@ -348,7 +348,7 @@ def verdicts(found: Frame, model: str, finding: str, variants: Sequence[str]) ->
 def _by_variant(found: Frame, model: str, finding: str, variants: Sequence[str]) -> dict[str, dict[Any, Any]]:
     """Findings of a model whose ids differ in the variant alone."""
     here = found[found["model"] == model]
-    known = dict(zip(here["id"].str.partition("@")[0], here.to_dict("records"), strict=True))
+    known = {row["id"].partition("@")[0]: row for row in here.to_dict("records")}
     ids = {variant: finding.format(variant=variant) for variant in variants}
     return {variant: known[name] for variant, name in ids.items() if name in known}
 

@@ -53,14 +53,14 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def values(numbers: Mapping[str, str]) -> str:
+def values(numbers: Mapping[str, str], most: int = 4) -> str:
     """Numbers by variant as part of a sentence of HTML: ``1.85 as the model comes, 1.01 with soft``.
 
-    The first four alone, which a sentence can hold; the picture has the others.
+    The first `most` alone, as many as a sentence can hold; the picture has the others.
     """
     names = {"base": "as the model comes", "format": "with the format control"}
     texts = [f"{text} {names.get(name, f'with <em>{escape(name)}</em>')}" for name, text in numbers.items()]
-    return listed(texts[:4]) if texts else "not known"
+    return listed(texts[:most]) if texts else "not known"
 
 
 def outcomes(verdicts: Mapping[str, str], better: str, worse: str, against: str) -> str:

@@ -195,7 +195,7 @@ def test_two_values_are_a_part_each() -> None:
     frame = pd.DataFrame({"model": ["b", "b", "a"], "x": [1, 2, 9]})
     figure = style.each(drawn, frame)
     assert titles(figure) == ["b", "a"]
-    lines = [part.axes[0].lines[0].get_ydata() for part in figure.subfigs]
+    lines = [part.subfigs[0].axes[0].lines[0].get_ydata() for part in figure.subfigs]
     assert [list(line) for line in lines] == [[1, 2], [9]]
     assert tuple(figure.get_size_inches()) == (3.0, pytest.approx(2 * 2.4))
     assert titles(style.each(drawn, frame, by="x")) == ["1", "2", "9"]

@@ -246,13 +246,32 @@ class Chapter:
             if pd.notna(row["value"])
         }
 
-    def outcomes(self, model: str, finding: str, better: str, worse: str, against: str) -> str:
-        """What became of a claim, as part of a sentence of HTML: :func:`page.outcomes` of :meth:`verdicts`.
+    def outcomes(self, model: str, finding: str, better: str, worse: str) -> str:
+        """What became of a claim beside the model as it comes and beside the control, as far as it is made of them.
 
-        In the id of the finding ``{against}`` may stand for the reference.
+        Parameters
+        ----------
+        model : str
+            What pages call it.
+        finding : str
+            The id of the claim's finding, with ``{variant}`` and ``{against}``.
+        better, worse : str
+            As :func:`page.outcomes` takes them, part of whose sentence is returned.
         """
-        plain = finding.replace("{against}", against)
-        return page.outcomes(self.verdicts(model, plain), better, worse, against)
+        parts = [
+            page.outcomes(verdicts, better, worse, against)
+            for against in ("base", "format")
+            if (verdicts := self.verdicts(model, finding.replace("{against}", against)))
+        ]
+        return "; ".join(parts) or "no calibrated variant was measured beside the model as it comes or the control"
+
+    def hard_or_soft(self, model: str, finding: str, better: str, worse: str) -> str:
+        """What became of a claim that hard is better than soft, as a sentence; empty where it is not made."""
+        verdicts = self.verdicts(model, finding.replace("{against}", "soft"))
+        if not verdicts:
+            return ""
+        text = page.outcomes(verdicts, better, worse, "soft")
+        return f" {text[0].upper()}{text[1:]}."
 
     def spoken(self, measure: str, digits: int = 2) -> str:
         """A measure of all variants in words, for those who do not see its picture."""

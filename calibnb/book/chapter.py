@@ -263,7 +263,7 @@ class Chapter:
             for against in ("base", "format")
             if (verdicts := self.verdicts(model, finding.replace("{against}", against)))
         ]
-        return "; ".join(parts) or "no calibrated variant was measured beside the model as it comes or the control"
+        return "; ".join(parts) or "no claim compares a calibrated variant with the model as it comes or the control"
 
     def hard_or_soft(self, model: str, finding: str, better: str, worse: str) -> str:
         """What became of a claim that hard is better than soft, as a sentence; empty where it is not made."""

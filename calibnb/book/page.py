@@ -109,8 +109,9 @@ def spoken(frame: pd.DataFrame, by: Sequence[str], digits: int = 2) -> str:
     digits : int
         Decimal places.
     """
+    here = frame[frame["value"].notna()]
     parts = []
-    for key, part in frame[frame["value"].notna()].groupby(list(by), sort=False):
+    for key, part in here.groupby(list(by), sort=False) if len(here) else ():
         pairs = zip(part["variant"], part["value"].astype(float), strict=True)
         values = [f"{variant} {round(value, digits) + 0.0:.{digits}f}" for variant, value in pairs]
         parts.append(f"{', '.join(map(str, key))}: {', '.join(values)}.")

@@ -230,5 +230,5 @@ def said_against_asked(frame: pd.DataFrame, *, variants: Sequence[str], columns:
         axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.tick_params(labelbottom=True)  # below a panel there may be none
     figure.supxlabel("probability asked for", size=11)
-    figure.supylabel("probability said, given one of the two words", size=11)
+    figure.supylabel("probability said,\ngiven one of the two words", size=11)
     return finished(figure)

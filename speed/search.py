@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from calibnb import yaml_files
 from calibnb.benchmarks.structured import measures
 from calibnb.laws import specs
 from calibnb.laws.settings import TrainingSettings, questions
@@ -33,7 +32,7 @@ LEFT_OUT = ("geometric", "chi_square", "logistic", "triangular", "beta_binomial"
 
 def changed(method: str, changes: list[str]) -> params.Params:
     """params.yaml with keys changed: ``prompt.…`` as they stand, others below ``finetune.<method>``."""
-    raw = yaml_files.read("params.yaml")
+    raw = params.read("params.yaml")
     for change in changes:
         key, _, value = change.partition("=")
         *path, last = key.split(".") if key.startswith("prompt.") else ["finetune", method, *key.split(".")]

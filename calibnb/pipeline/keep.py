@@ -35,6 +35,7 @@ LARGEST = 4 * 2**20  # bytes of tables a model
 
 # Small files that pages read, below the folder of a run; the page of the method needs a model when it is made.
 SMALL = (
+    "grids.yaml",
     "items/novelty/judge.json",
     "items/novelty/pairs.parquet",
     "items/structured/settings.jsonl",

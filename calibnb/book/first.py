@@ -89,10 +89,12 @@ def _first_seed(table: pd.DataFrame) -> pd.Series[int]:
 
 def answer(model: str, found: Findings) -> str:
     """Whether calibration helps outside the training ranges, for one model, in a sentence of HTML."""
-    lines = {split: paper.fidelity(split) for split in WHERE}
-    every = [verdict for both in lines.values() for line in both for verdict in line.verdicts(found)]
+    every = [verdict for split in WHERE for line in paper.fidelity(split) for verdict in line.verdicts(found)]
     word = SHORT.get(paper.together(every), "Not shown")
-    said = "; ".join(f"{WHERE[split]} {_told(split, found)}" for split in lines)
+    told = {split: _told(split, found) for split in WHERE}
+    said = "; ".join(f"{WHERE[split]} {text}" for split, text in told.items())
+    if len(set(told.values())) == 1:
+        said = f"{' and '.join(WHERE.values())} {told['unseen']}"
     return f"<strong>{word}</strong> for <code>{escape(model)}</code>: {said}."
 
 
@@ -100,7 +102,7 @@ def _told(split: str, found: Findings) -> str:
     """What is shown on a split: of all at once where they agree, else of whom and against what."""
     verdicts = {
         (method, reference): str(found[name]["verdict"])
-        for reference in CONTROLS
+        for reference in paper.REFERENCES
         for method in paper.METHODS
         if (name := f"structured.{split}.{method}.w1_vs_{reference}") in found
     }
@@ -108,12 +110,15 @@ def _told(split: str, found: Findings) -> str:
     if said == "supported":
         references = [words for name, words in CONTROLS.items() if any(name == r for _, r in verdicts)]
         return f"calibrated answers come closer to the target than those of {_listed(references)}"
+    if len(set(verdicts.values())) < 2:
+        return GAIN[said]
+    sides = {"a gain": paper.SUPPORTED, "a loss": paper.REFUTED, "no difference": "open"}
     parts = [
-        f"a {word} is shown of {_listed([f'{m} against {CONTROLS[r]}' for (m, r), v in verdicts.items() if v == kind])}"
-        for word, kind in (("gain", paper.SUPPORTED), ("loss", paper.REFUTED))
+        f"{word} is shown of {_listed([f'{m} against {CONTROLS[r]}' for (m, r), v in verdicts.items() if v == kind])}"
+        for word, kind in sides.items()
         if kind in verdicts.values()
     ]
-    return ", ".join(parts) or GAIN[said]
+    return ", ".join(parts)
 
 
 def _listed(parts: list[str]) -> str:
@@ -122,16 +127,17 @@ def _listed(parts: list[str]) -> str:
 
 def cards(found: Findings) -> HTML:
     """Whether it works where it was trained, whether it carries over, and what it costs, for one model."""
-    lines = paper.fidelity("in_range")
-    near = next((line for line in lines if set(line.findings.values()) & set(found)), lines[0])
-    price = paper.COST
+    lines = {reference: paper.against("in_range", reference) for reference in paper.REFERENCES}
+    made = [reference for reference, line in lines.items() if set(line.findings.values()) & set(found)]
+    reference = made[0] if made else "base"
+    near, price = lines[reference], paper.COST
     return page.cards(
         [
             Card(
                 "Does it work?",
                 _numbers(near, found),
-                f"{_methods(near, found)}{near.what}, between the settings trained on: "
-                f"{GAIN[paper.together(near.verdicts(found))]}.",
+                f"{_methods(near, found)}nW1 as a multiple of that of {CONTROLS[reference]}, between the settings "
+                f"trained on: {GAIN[paper.together(near.verdicts(found))]}.",
                 "structured.html",
             ),
             _carried_over(found),
@@ -172,7 +178,7 @@ def _carried_over(found: Findings) -> Card:
     return Card(
         "Does it carry over?",
         f"{gains} of {len(verdicts)}" if verdicts else "–",
-        "comparisons with the model as it comes show a gain on what was never trained: words, letters, lists, ordinary "
+        "comparisons with the model as it comes show a gain where nothing was trained: words, letters, lists, ordinary "
         f"language. A loss: {losses}."
         if verdicts
         else "not measured",
@@ -188,9 +194,10 @@ def beside_the_paper(everything: Mapping[str, Findings]) -> HTML:
     everything : Mapping[str, Findings]
         Findings by what pages call a model.
     """
-    head = "".join(f"<th>{text}</th>" for text in ("The paper's claim", "there", *map(_code, everything)))
+    head = "".join(f"<th>{text}</th>" for text in ("The paper's claim", "reported for", *map(_code, everything)))
     rows = "\n".join(
-        f'<tr><td><a href="{claim.page}.html">{escape(claim.claim)}</a></td><td>{escape(claim.reported)}</td>'
+        f'<tr><td><a href="{claim.page}.html">{escape(claim.claim)}</a><br><small>{escape(claim.numbers)}</small></td>'
+        f"<td>{escape(claim.reported)}</td>"
         + "".join(f"<td>{_cell(claim, found)}</td>" for found in everything.values())
         + "</tr>"
         for claim in paper.CLAIMS
@@ -209,5 +216,5 @@ def _cell(claim: paper.PaperClaim, found: Findings) -> str:
     for line in claim.evidence:
         shown = [f"{what} {number(found[name])}".strip() for what, name in _present(line, found)]
         if shown:
-            lines.append(f"<small>{escape(line.what)}: {', '.join(shown)}</small>")
+            lines.append(f"{escape(line.what)}: {', '.join(shown)}" if line.what else ", ".join(shown))
     return "<br>".join(lines)

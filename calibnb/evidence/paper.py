@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from calibnb.evidence.claims import CONTROLS
-
 Findings = Mapping[str, Mapping[str, Any]]
 
 METHODS = ("soft", "hard")  # the two that the original compares
+REFERENCES = {"base": "of base", "format": "of the control"}  # the model as it comes, and the format control
 SUPPORTED, REFUTED = "supported", "refuted"
 
 
@@ -25,7 +24,7 @@ class Evidence:
     Attributes
     ----------
     what : str
-        What their numbers are.
+        What sets them apart from other lines of a claim; empty for the only one.
     findings : Mapping[str, str]
         Ids of findings by what tells them apart on the line.
     against : bool
@@ -54,6 +53,8 @@ class PaperClaim:
         For how many models it is reported, as far as that is published.
     page : str
         The page that has the whole of what was found here.
+    numbers : str
+        What the numbers of its findings are.
     evidence : tuple[Evidence, ...]
         What speaks to it.
     """
@@ -61,6 +62,7 @@ class PaperClaim:
     claim: str
     reported: str
     page: str
+    numbers: str
     evidence: tuple[Evidence, ...]
 
     def verdict(self, found: Findings) -> str:
@@ -91,45 +93,44 @@ def together(verdicts: Sequence[str]) -> str:
     return f"{sided.pop()} in part" if sided else "open"
 
 
+def against(split: str, reference: str) -> Evidence:
+    """Ratios of nW1 on a split to that of a reference."""
+    findings = {method: f"structured.{split}.{method}.w1_vs_{reference}" for method in METHODS}
+    return Evidence(REFERENCES[reference], findings)
+
+
 def fidelity(split: str) -> tuple[Evidence, ...]:
-    """The distance between answers and target on a split, against the model as it comes and against the control."""
-    return tuple(
-        Evidence(
-            f"nW1 as a multiple of that of {CONTROLS[reference]}",
-            {method: f"structured.{split}.{method}.w1_vs_{reference}" for method in METHODS},
-        )
-        for reference in ("base", "format")
-    )
+    """The distance between answers and target on a split, against all references."""
+    return tuple(against(split, reference) for reference in REFERENCES)
 
 
-COST = Evidence(
-    "share of right answers, less that of the model as it comes",
-    {method: f"capability.{method}.vs_base" for method in METHODS},
-)
+COST = Evidence("", {method: f"capability.{method}.vs_base" for method in METHODS})
+
+_MULTIPLE = "nW1 as a multiple of that of base, and of the control"
 CLAIMS = (
     PaperClaim(
-        "Both methods bring answers closer to the target on families that were held out of training",
-        "all of 12 models",
+        "Both methods bring answers closer to the target on families held out of training",
+        "all 12 models",
         "structured",
+        _MULTIPLE,
         fidelity("held_out"),
     ),
     PaperClaim(
         "Both do so on unseen parameters of the families trained on",
-        "all of 12 models",
+        "all 12 models",
         "structured",
+        _MULTIPLE,
         fidelity("unseen"),
     ),
     PaperClaim(
         "Hard targets are the stronger on numbers",
         "often",
         "structured",
+        "nW1 of hard as a multiple of that of soft",
         (
             Evidence(
-                "nW1 of hard as a multiple of that of soft",
-                {
-                    "held out": "structured.held_out.hard.w1_vs_soft",
-                    "unseen": "structured.unseen.hard.w1_vs_soft",
-                },
+                "",
+                {"held out": "structured.held_out.hard.w1_vs_soft", "unseen": "structured.unseen.hard.w1_vs_soft"},
             ),
         ),
     ),
@@ -137,19 +138,28 @@ CLAIMS = (
         "Soft targets carry over better to open-ended prompts",
         "as a tendency",
         "openended",
-        (Evidence("share of unique answers, hard less soft", {"": "openended.hard.unique_vs_soft"}, against=True),),
+        "share of unique answers, hard less soft",
+        (Evidence("", {"": "openended.hard.unique_vs_soft"}, against=True),),
     ),
     PaperClaim(
-        "… and to the letters of right answers",
+        "Soft targets carry over better to the letters of right answers",
         "as a tendency",
         "positions",
-        (Evidence("distance from uniform, hard less soft", {"": "positions.hard.choice_vs_soft"}, against=True),),
+        "distance from even letters, hard less soft",
+        (Evidence("", {"": "positions.hard.choice_vs_soft"}, against=True),),
     ),
     PaperClaim(
-        "… and to prompts with many right answers",
+        "Soft targets carry over better to prompts with many right answers",
         "as a tendency",
         "novelty",
-        (Evidence("different answers, hard less soft", {"": "novelty.hard.distinct_vs_soft"}, against=True),),
+        "different answers to a prompt, hard less soft",
+        (Evidence("", {"": "novelty.hard.distinct_vs_soft"}, against=True),),
     ),
-    PaperClaim("It costs capability", "sometimes, by model", "capability", (COST,)),
+    PaperClaim(
+        "Calibration costs capability",
+        "sometimes, by model",
+        "capability",
+        "share of right answers, less that of base",
+        (COST,),
+    ),
 )

@@ -58,7 +58,7 @@ def examples(shown: Sequence[Example], *, before: str, after: Sequence[str]) -> 
         The variants that were calibrated.
     """
     variants = (before, *after)
-    figure, axes = panel_grid(len(shown), 3, 3.6, 3.1)
+    figure, axes = panel_grid(len(shown), 3, 2.9, 2.9)
     for axis, example in zip(axes, shown, strict=True):
         _panel(axis, example, variants)
     axes[0].set_ylabel("probability of a bin")

@@ -16,6 +16,7 @@ from calibnb.book.page import Card
 from calibnb.evidence import comparisons, paper, verdicts
 from calibnb.evidence.claims import CONTROLS
 from calibnb.evidence.paper import Evidence, Findings
+from calibnb.evidence.results import NBSP
 from calibnb.laws import canonical
 from calibnb.laws.specs import Spec
 
@@ -89,7 +90,7 @@ def _first_seed(table: pd.DataFrame) -> pd.Series[int]:
 
 def answer(model: str, found: Findings) -> str:
     """Whether calibration helps outside the training ranges, for one model, in a sentence of HTML."""
-    every = [verdict for split in WHERE for line in paper.fidelity(split) for verdict in line.verdicts(found)]
+    every = [verdict for split in WHERE for line in paper.fidelity(split) for verdict in _made(line, found)]
     word = SHORT.get(paper.together(every), "Not shown")
     told = {split: _told(split, found) for split in WHERE}
     said = "; ".join(f"{WHERE[split]} {text}" for split, text in told.items())
@@ -108,7 +109,7 @@ def _told(split: str, found: Findings) -> str:
     }
     said = paper.together(list(verdicts.values()))
     if said == "supported":
-        references = [words for name, words in CONTROLS.items() if any(name == r for _, r in verdicts)]
+        references = [CONTROLS[reference] for reference in dict.fromkeys(r for _, r in verdicts)]
         return f"calibrated answers come closer to the target than those of {_listed(references)}"
     if len(set(verdicts.values())) < 2:
         return GAIN[said]
@@ -128,7 +129,7 @@ def _listed(parts: list[str]) -> str:
 def cards(found: Findings) -> HTML:
     """Whether it works where it was trained, whether it carries over, and what it costs, for one model."""
     lines = {reference: paper.against("in_range", reference) for reference in paper.REFERENCES}
-    made = [reference for reference, line in lines.items() if set(line.findings.values()) & set(found)]
+    made = [reference for reference, line in lines.items() if _made(line, found)]
     reference = made[0] if made else "base"
     near, price = lines[reference], paper.COST
     return page.cards(
@@ -137,7 +138,7 @@ def cards(found: Findings) -> HTML:
                 "Does it work?",
                 _numbers(near, found),
                 f"{_methods(near, found)}nW1 as a multiple of that of {CONTROLS[reference]}, between the settings "
-                f"trained on: {GAIN[paper.together(near.verdicts(found))]}.",
+                f"trained on: {GAIN[paper.together(_made(near, found))]}.",
                 "structured.html",
             ),
             _carried_over(found),
@@ -145,7 +146,7 @@ def cards(found: Findings) -> HTML:
                 "What does it cost?",
                 _numbers(price, found, 100, 1),
                 f"{_methods(price, found)}points of right answers on small tasks, against the model as it comes: "
-                f"{GAIN[paper.together([paper.opposite(v) for v in price.verdicts(found)])]}.",
+                f"{GAIN[paper.together([paper.opposite(v) for v in _made(price, found)])]}.",
                 "capability.html",
             ),
         ]
@@ -155,6 +156,11 @@ def cards(found: Findings) -> HTML:
 def _present(line: Evidence, found: Findings) -> Iterator[tuple[str, str]]:
     """The findings of a line that were made: what tells each apart, and its id."""
     return ((what, name) for what, name in line.findings.items() if name in found)
+
+
+def _made(line: Evidence, found: Findings) -> list[str]:
+    """The verdicts of a line that were made: a study may have one of two methods."""
+    return [verdict for verdict in line.verdicts(found) if verdict != paper.UNMEASURED]
 
 
 def _methods(line: Evidence, found: Findings) -> str:
@@ -196,7 +202,7 @@ def beside_the_paper(everything: Mapping[str, Findings]) -> HTML:
     """
     head = "".join(f"<th>{text}</th>" for text in ("The paper's claim", "reported for", *map(_code, everything)))
     rows = "\n".join(
-        f'<tr><td><a href="{claim.page}.html">{escape(claim.claim)}</a><br><small>{escape(claim.numbers)}</small></td>'
+        f'<tr><td><a href="{claim.page}.html">{escape(claim.claim)}</a><br/><small>{escape(claim.numbers)}</small></td>'
         f"<td>{escape(claim.reported)}</td>"
         + "".join(f"<td>{_cell(claim, found)}</td>" for found in everything.values())
         + "</tr>"
@@ -214,7 +220,7 @@ def _cell(claim: paper.PaperClaim, found: Findings) -> str:
     """The verdict of a model's findings, and below it their numbers."""
     lines = [f"<strong>{claim.verdict(found)}</strong>"]
     for line in claim.evidence:
-        shown = [f"{what} {number(found[name])}".strip() for what, name in _present(line, found)]
+        shown = [f"{what}{NBSP}{number(found[name])}".strip(NBSP) for what, name in _present(line, found)]
         if shown:
             lines.append(f"{escape(line.what)}: {', '.join(shown)}" if line.what else ", ".join(shown))
-    return "<br>".join(lines)
+    return "<br/>".join(lines)

@@ -14,7 +14,7 @@ Findings = Mapping[str, Mapping[str, Any]]
 
 METHODS = ("soft", "hard")  # the two that the original compares
 REFERENCES = {"base": "of base", "format": "of the control"}  # the model as it comes, and the format control
-SUPPORTED, REFUTED = "supported", "refuted"
+SUPPORTED, REFUTED, UNMEASURED = "supported", "refuted", "not measured"
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Evidence:
     against: bool = False
 
     def verdicts(self, found: Findings) -> list[str]:
-        """What those that were made say of the claim."""
-        said = [str(found[name]["verdict"]) for name in self.findings.values() if name in found]
+        """What each says of the claim; one that was not made says ``not measured``."""
+        said = [str(found[name]["verdict"]) if name in found else UNMEASURED for name in self.findings.values()]
         return [opposite(verdict) for verdict in said] if self.against else said
 
 
@@ -82,15 +82,11 @@ def together(verdicts: Sequence[str]) -> str:
     none is the contrary, ``mixed`` where there are both. Where no verdict takes a side: what all say, else ``open``.
     Without any it is ``not measured``.
     """
-    kinds = set(verdicts)
-    if not kinds:
-        return "not measured"
+    kinds = set(verdicts) or {UNMEASURED}
     if len(kinds) == 1:
         return kinds.pop()
-    if {SUPPORTED, REFUTED} <= kinds:
-        return "mixed"
-    sided = kinds & {SUPPORTED, REFUTED}
-    return f"{sided.pop()} in part" if sided else "open"
+    sides = kinds & {SUPPORTED, REFUTED}
+    return "open" if not sides else "mixed" if len(sides) == 2 else f"{sides.pop()} in part"
 
 
 def against(split: str, reference: str) -> Evidence:

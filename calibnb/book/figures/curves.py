@@ -134,7 +134,8 @@ def answers_in_bins(values: npt.ArrayLike, masses: npt.ArrayLike, edges: Floats)
     """Shares of answers' mass in the bins, as :func:`target_in_bins`."""
     weight = np.asarray(masses, float)
     place = np.searchsorted(edges[1:-1], np.asarray(values, float), side="left")
-    return np.bincount(place, weight, minlength=len(edges) - 1) / weight.sum()
+    shares: Floats = np.bincount(place, weight, minlength=len(edges) - 1) / weight.sum()
+    return shares
 
 
 def density_grid(settings: Sequence[Overlay], *, variants: Sequence[str], columns: int = 3, bins: int = 24) -> Figure:

@@ -365,6 +365,7 @@ def test_examples_show_where_the_mass_lies_and_how_far_apart_it_is():
     said = [(text.get_text(), text.get_color()) for text in normal.texts]
     assert said == [("nW1", "#222222"), ("soft  0.50", colours["soft"])]
     assert list(coin.patches[0].get_data().edges) == [-0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
+    assert len(coin.patches) == 2 and coin.texts[1].get_text() == "base  not determined"  # without a number
     everyone = curves.Overlay("b", stats.binom(5, 0.4), 0, 5, dict.fromkeys(colours, ([1.0], [2.0])))
     distances = {"base": math.nan, "soft": 0.5, "hard": 0.25}
     (axis,) = examples.examples(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -89,13 +90,9 @@ def _panel(axis: Axes, example: Example, variants: Sequence[str]) -> None:
         if variant not in setting.answers:
             continue
         style = look(variant, variants)
-        axis.stairs(
-            answers_in_bins(*setting.answers[variant], edges),
-            edges,
-            color=style.colour,
-            linestyle=line,
-            linewidth=width,
-        )
+        if np.sum(setting.answers[variant][1]) > 0:  # else there is no number among the answers
+            heights = answers_in_bins(*setting.answers[variant], edges)
+            axis.stairs(heights, edges, color=style.colour, linestyle=line, linewidth=width)
         distance = example.distances[variant]
         shown = "not determined" if math.isnan(distance) else f"{distance:.2f}"
         rows.append((f"{variant}  {shown}", style.colour))

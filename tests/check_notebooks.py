@@ -22,7 +22,7 @@ from notebook_code import plain_python
 
 from calibnb.book import style
 from calibnb.book.chapter import Chapter
-from calibnb.book.figures import curves, drawings, learning, points
+from calibnb.book.figures import curves, drawings, examples, judged, learning, points
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ONCE = "chapters"  # the folder of those that run once
@@ -38,7 +38,8 @@ def calls(source: str) -> set[str]:
 def draws(source: str) -> bool:
     """Whether the code calls a function of the book, or a method of a chapter, that returns a figure."""
     modules = {
-        module.__name__.rpartition(".")[2]: vars(module) for module in (curves, drawings, learning, points, style)
+        module.__name__.rpartition(".")[2]: vars(module)
+        for module in (curves, drawings, examples, judged, learning, points, style)
     }
     parts = [name.split(".") for name in calls(source) if name.count(".") == 1]
     places = [(modules.get(owner, vars(Chapter)), name) for owner, name in parts]

@@ -47,6 +47,10 @@ def headline_frame():
     return pd.DataFrame(rows)
 
 
+def operations_frame():
+    return pd.DataFrame({"kind": ["Fine-tuning", "Mixing", "Perplexity"], "tflop": [120.0, 60.0, 20.0]})
+
+
 def family_frame():
     rng = np.random.default_rng(1)
     families = ["gaussian", "beta", "negative_binomial", "cauchy"]
@@ -133,6 +137,7 @@ def all_figures() -> dict[str, Figure]:
         "grid": curves.grid_scatter(grid),
         "loss": learning.loss_curves(log_frame(), methods=["soft", "hard"]),
         "learning": learning.learning_curves(checkpoints, variants=VARIANTS, splits=SPLITS),
+        "operations": learning.operations(operations_frame(), training="Fine-tuning"),
         "rows": learning.packed_rows([[1, 1, 2, 0], [1, 2, 2, 2]], ["padding", "prompt", "answer"]),
         "trie": drawings.trie_drawing(
             [-1, 0, 1, 1, 0],
@@ -417,6 +422,18 @@ def test_validation_points_are_those_that_ran():
     assert len(lines) == 2  # a line a seed
     assert list(lines[0].get_xdata()) == [160, 320, 480]
     assert list(lines[0].get_ydata()) == pytest.approx([0.3, 0.15, 0.1])
+
+
+def test_training_alone_is_hatched_among_operations():
+    figure = learning.operations(operations_frame(), training="Fine-tuning")
+    bars = figure.axes[0].patches
+    assert [bar.get_width() for bar in bars] == [120, 60, 20] and [bool(bar.get_hatch()) for bar in bars] == [
+        True,
+        False,
+        False,
+    ]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["120  (60%)", "60  (30%)", "20  (10%)"]
+    assert figure.axes[0].yaxis_inverted()  # the first on top
 
 
 def test_the_trie_drawing_keeps_order_and_labels():

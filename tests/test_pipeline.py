@@ -231,6 +231,8 @@ def test_dvc_shows_the_results(clone: Clone) -> None:
     paths = {path for revision in shown.values() for path in revision["data"]}
     assert "results/structured/tiny/soft.json" in paths
     assert "results/finetune/tiny/soft/seed-11.json" in paths
+    counted = [revision["data"]["results/ordinary/tiny.json"]["data"]["tflop"] for revision in shown.values()]
+    assert min(counted) > 0
     assert "measure@structured-./tiny-base" in clone.ok("dvc", "dag")
     clone.ok("dvc", "plots", "show", "--out", str(clone.folder.parent / "plots"))
 
@@ -259,6 +261,7 @@ def test_a_kept_run_is_read_beside_the_others_and_computes_nothing(clone: Clone)
         for page in ("openended", "structured", "perplexity", "finetuning", "baselines", "index"):
             text = (html / f"{page}.html").read_text()
             assert "./tiny (mine)" in text and "smollm2-135m (demo)" in text
+        assert "./tiny (mine)" in (html / "operations.html").read_text()
     finally:
         shutil.rmtree(kept)
     run = clone.run(sys.executable, "-m", "calibnb.pipeline.keep", "Mine")
@@ -342,9 +345,9 @@ def test_a_key_of_one_benchmark_runs_that_benchmark(clone: Clone, altered: Calla
     altered("params.yaml", f"    draws: {draws}\n    max_new_tokens", "    draws: 2\n    max_new_tokens")
     # The check and what is asked are of the whole file; what they leave stays as it is.
     measured = {f"measure@openended-./tiny-{variant}" for variant in study.variants}
-    assert stale(clone) == {"check", "items", "chapter@openended", "findings", "book"} | measured
+    assert stale(clone) == {"check", "items", "chapter@openended", "operations", "findings", "book"} | measured
     clone.ok("dvc", "repro", "check", "items")
-    assert stale(clone) == {"chapter@openended", "findings", "book"} | measured
+    assert stale(clone) == {"chapter@openended", "operations", "findings", "book"} | measured
 
 
 @pytest.mark.slow

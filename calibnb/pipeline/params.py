@@ -24,7 +24,7 @@ from pydantic import Strict, create_model
 from calibnb import parameters, yaml_files
 from calibnb.benchmarks import registry
 from calibnb.benchmarks.params import BenchmarkParams, Named
-from calibnb.blocks import Block, Count, Names, Seeds, Unique, shown
+from calibnb.blocks import Block, Budget, Count, Names, Seeds, Unique, shown
 from calibnb.errors import UserError
 from calibnb.laws import canonical, specs
 from calibnb.laws.families import FAMILIES
@@ -62,6 +62,7 @@ class Params(Block):
     variants: Names
     seeds: Seeds
     bootstrap: Count
+    budget_tflop: Budget
     compute: ComputeParams
     prompt: PromptParams
     data: DataParams

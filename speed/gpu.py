@@ -28,7 +28,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -43,7 +43,7 @@ MEBIBYTE = 2**20
 
 # Of what the stages import, what the machine lacks; their versions are those of constraints.txt.
 PYTHON = "3.12"
-PLATFORMS = tuple(f"manylinux_2_{glibc}_x86_64" for glibc in (28, 27, 26, 17, 12, 5)) + ("manylinux2014_x86_64",)
+PLATFORMS = ("manylinux2014_x86_64", *(f"manylinux_2_{glibc}_x86_64" for glibc in (28, 27, 26, 17, 12, 5)))
 WHEELS = (
     *("annotated-types", "gguf", "pydantic", "pydantic-core", "typing-inspection"),
     # to run notebooks
@@ -129,7 +129,7 @@ def split(args: argparse.Namespace) -> None:
     from calibnb.models import fetching, naming
 
     files: dict[str, Path] = {}
-    for model in study_of(args.profile).models:
+    for model in study_of(args.profile)[1].models:
         source = naming.resolve(model)
         if source.kind == "package":
             file = fetching.weights_file(source)
@@ -174,12 +174,13 @@ def site(folder: Path) -> Path:
     return folder / "site"
 
 
-def study_of(profile: Path) -> Any:
-    """The checked parameters of the study under a profile."""
+def study_of(profile: Path) -> tuple[dict[str, Any], Any]:
+    """The parameters of the study under a profile, as they are written and checked."""
     from calibnb import yaml_files
     from calibnb.pipeline import params
 
-    return params.parse(params.merge(yaml_files.read(ROOT / "params.yaml"), yaml_files.read(profile)), str(profile))
+    merged = params.merge(yaml_files.read(ROOT / "params.yaml"), yaml_files.read(profile))
+    return merged, params.parse(merged, str(profile))
 
 
 @dataclass(frozen=True)
@@ -267,11 +268,11 @@ class Machine:
             print("\n".join(f"  {line}" for line in log.read_text().splitlines()[-12:]), flush=True)
 
 
-def _write_study(study: Any, seeds: Sequence[int], folder: Path) -> None:
+def _write_study(merged: Mapping[str, Any], seeds: Sequence[int], folder: Path) -> None:
     import yaml
 
-    asked = study.model_dump(mode="json", by_alias=True) | {"seeds": list(seeds)}
-    (folder / "params.yaml").write_text(yaml.safe_dump(asked, sort_keys=False, width=110), encoding="utf-8")
+    text = yaml.safe_dump({**merged, "seeds": list(seeds)}, sort_keys=False, default_flow_style=None, width=110)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -282,11 +283,12 @@ def run(args: argparse.Namespace) -> None:
     from calibnb.models.places import place
     from calibnb.pipeline import items
 
-    study, machine = study_of(args.profile), Machine(args.folder, args.jobs)
+    merged, study = study_of(args.profile)
+    machine = Machine(args.folder, args.jobs)
     folder = machine.folder
     (folder / "notebooks").unlink(missing_ok=True)
     (folder / "notebooks").symlink_to(ROOT / "notebooks")
-    _write_study(study, study.seeds, folder)
+    _write_study(merged, study.seeds, folder)
     items.write(study, folder / "items", only=[BENCHMARK])
 
     machine.run([stage("weights", study, model=model) for model in study.models], training_ends)
@@ -316,21 +318,21 @@ def run(args: argparse.Namespace) -> None:
     machine.run([*untrained, *(one for stages in training.values() for one in stages)], training_ends)
     seeds = [seed for seed, stages in training.items() if all(one.done(folder) for one in stages)]
     if seeds:
-        _write_study(study, seeds, folder)
-        machine.run(trained, end)
+        _write_study(merged, seeds, folder)
+    machine.run([*untrained, *(trained if seeds else [])], end)
+    keep = [sys.executable, "-m", "calibnb.pipeline.keep", args.name, "--only", BENCHMARK]
+    kept = Stage("keep", keep, [Path("runs") / args.name / "run.json"])
+    _forget(folder, [kept])
     if seeds and all(one.done(folder) for one in [*untrained, *trained]):
-        _forget(folder, pages)
         machine.run(pages, end + 60)
-        only = [sys.executable, "-m", "calibnb.pipeline.keep", args.name, "--only", BENCHMARK]
-        _forget(folder, [kept := Stage("keep", only, [Path("runs") / args.name / "run.json"])])
         machine.run([kept], end + 60)
 
     speed = {"provenance": _machine(), "jobs": args.jobs, "seeds": seeds, "stage_seconds": machine.seconds}
     speed |= {"rates": json.loads(rates.read_text()) if rates.is_file() else None, "failed": machine.failed}
     text = json.dumps(speed, indent=2) + "\n"
-    for place_of_it in (folder, folder / "runs" / args.name):
-        if place_of_it.is_dir():
-            (place_of_it / "speed.json").write_text(text, encoding="utf-8")
+    (folder / "speed.json").write_text(text, encoding="utf-8")
+    if kept.done(folder):
+        (folder / "runs" / args.name / "speed.json").write_text(text, encoding="utf-8")
     print(text)
     names = ("book", "items", "logs", "params.yaml", "results", "runs", "speed.json")
     pieces = cut({n: folder / n for n in names if (folder / n).exists()}, args.out, int(args.mebibytes * MEBIBYTE))

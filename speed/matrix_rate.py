@@ -48,7 +48,7 @@ def _found(tokens: int, work: float, time: float, rate: float) -> dict[str, floa
 
 
 def evaluation(bench: Bench, rate: float) -> dict[str, float]:
-    """The exact law of one setting on its canonical answers; ``tokens`` are those of the prompt and the trie's nodes."""
+    """The exact law of one setting on its canonical answers; ``tokens`` are those of prompt and trie."""
     body_weights, head_weights = _weights(bench)
     spec = next(s for s in bench.settings if s.family == "gaussian" and s.selected)
     law = canonical.of_spec(spec, bench.params.benchmarks.structured.space)

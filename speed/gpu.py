@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = "manifest.json"
 BENCHMARK = "structured"
 MEBIBYTE = 2**20
+LAST = 45  # seconds for the chapters' findings, when the time for measuring is over
 
 # Of what the stages import, what the machine lacks; their versions are those of constraints.txt.
 PYTHON = "3.12"
@@ -111,8 +112,9 @@ def missing(folder: Path) -> list[str]:
 
 
 def put_together(pieces: Path, folder: Path) -> None:
-    """Write the files of all pieces below a folder."""
-    with tempfile.TemporaryFile(dir=pieces) as whole:
+    """Write the files of all pieces below a folder; that of the pieces may be one that nobody can write to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as whole:
         for name in json.loads((pieces / MANIFEST).read_text(encoding="utf-8")):
             with (pieces / name).open("rb") as part:
                 shutil.copyfileobj(part, whole, MEBIBYTE)
@@ -291,7 +293,10 @@ def run(args: argparse.Namespace) -> None:
     _write_study(merged, study.seeds, folder)
     items.write(study, folder / "items", only=[BENCHMARK])
 
-    machine.run([stage("weights", study, model=model) for model in study.models], training_ends)
+    fetched = [stage("weights", study, model=model) for model in study.models]
+    machine.run(fetched, training_ends)
+    if not all(one.done(folder) for one in fetched):
+        end = training_ends = 0.0  # nothing else can run
     rates = folder / "rates.json"
     weights = Path("models") / place(study.models[0]) / "weights"
     command = [sys.executable, str(Path(__file__).resolve()), "rate", str(weights), str(rates)]
@@ -324,13 +329,15 @@ def run(args: argparse.Namespace) -> None:
     kept = Stage("keep", keep, [Path("runs") / args.name / "run.json"])
     _forget(folder, [kept])
     if seeds and all(one.done(folder) for one in [*untrained, *trained]):
-        machine.run(pages, end + 60)
-        machine.run([kept], end + 60)
+        machine.run(pages, end + LAST)
+        machine.run([kept], end + LAST)
 
-    speed = {"provenance": _machine(), "jobs": args.jobs, "seeds": seeds, "stage_seconds": machine.seconds}
+    record = folder / "speed.json"
+    earlier = json.loads(record.read_text())["stage_seconds"] if record.is_file() else {}
+    speed = {"provenance": _machine(), "jobs": args.jobs, "seeds": seeds, "stage_seconds": earlier | machine.seconds}
     speed |= {"rates": json.loads(rates.read_text()) if rates.is_file() else None, "failed": machine.failed}
     text = json.dumps(speed, indent=2) + "\n"
-    (folder / "speed.json").write_text(text, encoding="utf-8")
+    record.write_text(text, encoding="utf-8")
     if kept.done(folder):
         (folder / "runs" / args.name / "speed.json").write_text(text, encoding="utf-8")
     print(text)

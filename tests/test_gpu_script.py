@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,11 @@ from hypothesis import strategies as st
 
 from calibnb import yaml_files
 from calibnb.benchmarks import registry
+from calibnb.book import read
 from calibnb.book.chapter import Chapter
-from calibnb.evidence import runs
-from calibnb.pipeline import execute
+from calibnb.errors import UserError
+from calibnb.evidence import results, runs
+from calibnb.pipeline import execute, keep
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "speed" / "gpu.py"
@@ -114,6 +117,27 @@ def test_the_profile_takes_ten_times_the_steps_of_the_study(gpu: ModuleType) -> 
     for name in study.methods:
         assert study.finetune[name].epochs == pytest.approx(10 * usual["finetune"][name]["epochs"])
         assert study.finetune[name].prompts_per_step == usual["finetune"][name]["prompts_per_step"]
+
+
+def test_a_run_of_an_unknown_benchmark_is_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert keep.main(["mine", "--folder", str(ROOT), "--only", "dice"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("--only: must be a benchmark (baselines, ") and said.endswith('), got "dice"\n')
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    assert keep.main(["mine", "--only", "structured"]) == 1
+    assert "there is no results/findings/structured.json" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_a_book_is_not_read_of_runs_of_some_benchmarks_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    about = json.loads((ROOT / "runs" / "demo" / "run.json").read_text())
+    results.write_json(about, tmp_path / "runs" / "part" / "run.json")
+    with pytest.raises(UserError, match="runs: must hold a run of all benchmarks, got part"):
+        read.build()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ training is over, the seeds of which every method is trained are measured.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
@@ -25,21 +24,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from typing import Any
 
+from pieces import MEBIBYTE, cut, missing, put_together
+
 ROOT = Path(__file__).resolve().parents[1]
-MANIFEST = "manifest.json"
 BENCHMARK = "structured"
-MEBIBYTE = 2**20
 LAST = 45  # seconds for the chapters' findings, when the time for measuring is over
 
 # Of what the stages import, what the machine lacks; their versions are those of constraints.txt.
@@ -54,73 +51,6 @@ WHEELS = (
     *("prompt-toolkit", "ptyprocess", "pure-eval", "pyzmq", "referencing", "rpds-py", "stack-data", "tenacity"),
     *("tornado", "traitlets", "wcwidth"),
 )
-
-
-# -- pieces
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def cut(files: Mapping[str, Path], out: Path, size: int) -> list[Path]:
-    """Write files and folders, by the names that they get, as pieces of at most `size` bytes, and their manifest.
-
-    Equal files are equal pieces: of a file only its name, its bytes and its rights count.
-    """
-
-    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-        entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, 0, "", ""
-        return entry
-
-    out.mkdir(parents=True, exist_ok=True)
-    for old in (*out.glob("piece-*"), out / MANIFEST):
-        old.unlink(missing_ok=True)
-    pieces = []
-    with tempfile.TemporaryFile(dir=out) as whole:
-        with tarfile.open(fileobj=whole, mode="w") as archive:
-            for name, path in sorted(files.items()):
-                archive.add(path, name, filter=plain)
-        whole.seek(0)
-        for number in count():
-            if not (part := whole.read(size)):
-                break
-            pieces.append(out / f"piece-{number:02d}")
-            pieces[-1].write_bytes(part)
-    listed = {piece.name: sha256(piece) for piece in pieces}
-    (out / MANIFEST).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
-    return pieces
-
-
-def missing(folder: Path) -> list[str]:
-    """The pieces of a manifest that are not in its folder yet.
-
-    Raises
-    ------
-    SystemExit
-        In one line, where there is no manifest, or a piece that is there is damaged.
-    """
-    if not (folder / MANIFEST).is_file():
-        raise SystemExit(f"{folder / MANIFEST}: must be there to know the pieces by")
-    listed: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    there = {name: path for name in listed if (path := folder / name).is_file()}
-    for name, path in there.items():
-        if (got := sha256(path)) != listed[name]:
-            raise SystemExit(f"{path}: damaged: sha256 must be {listed[name]}, got {got}; bring it again")
-    return [name for name in listed if name not in there]
-
-
-def put_together(pieces: Path, folder: Path) -> None:
-    """Write the files of all pieces below a folder; that of the pieces may be one that nobody can write to."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as whole:
-        for name in json.loads((pieces / MANIFEST).read_text(encoding="utf-8")):
-            with (pieces / name).open("rb") as part:
-                shutil.copyfileobj(part, whole, MEBIBYTE)
-        whole.seek(0)
-        with tarfile.open(fileobj=whole, mode="r") as archive:
-            archive.extractall(folder, filter="data")
 
 
 # -- here
@@ -281,7 +211,7 @@ def run(args: argparse.Namespace) -> None:
     """Train and measure as far as the time goes, and leave what there is in pieces."""
     end = time.monotonic() + 60 * args.minutes
     training_ends = end - 60 * args.reserve
-    sys.path[:0] = [str(ROOT), str(site(args.folder))]
+    sys.path.insert(0, str(site(args.folder)))
     from calibnb.models.places import place
     from calibnb.pipeline import items
 
@@ -416,7 +346,7 @@ def main() -> None:
     runs.add_argument("--out", type=Path, required=True, help="where the results go, in pieces")
     runs.add_argument("--name", default="gpu", help="of the run, below runs/")
     runs.add_argument("--minutes", type=float, default=8.5, help="of training and measuring; the end takes one more")
-    runs.add_argument("--reserve", type=float, default=3, help="minutes of them that training leaves for measuring")
+    runs.add_argument("--reserve", type=float, default=3.5, help="minutes of them that training leaves for measuring")
     runs.add_argument("--jobs", type=int, default=6, help="stages at once")
     runs.add_argument("--mebibytes", type=float, default=15, help="most of a piece of the results")
     rates = add(rate)
@@ -427,7 +357,13 @@ def main() -> None:
         one.add_argument("--prompts", type=int, nargs="+", default=[16, 64, 256], help="of a training step")
     add(probe)
     given = parser.parse_args()
-    given.work(given)
+    sys.path.insert(0, str(ROOT))
+    from calibnb.errors import UserError
+
+    try:
+        given.work(given)
+    except UserError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -37,6 +37,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
+def cutting(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import pieces
+
+    return pieces
+
+
+@pytest.fixture
 def held(tmp_path: Path) -> Path:
     """What is cut: a folder and a file."""
     (tmp_path / "in" / "below").mkdir(parents=True)
@@ -45,28 +53,28 @@ def held(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def parts(gpu: ModuleType, folder: Path, name: str, size: int = 5_000) -> list[Path]:
-    pieces: list[Path] = gpu.cut({"in": folder / "in", "other/b": folder / "b"}, folder / name, size)
+def parts(cutting: ModuleType, folder: Path, name: str, size: int = 5_000) -> list[Path]:
+    pieces: list[Path] = cutting.cut({"in": folder / "in", "other/b": folder / "b"}, folder / name, size)
     return pieces
 
 
 @given(st.binary(max_size=30_000), st.integers(1_000, 40_000))
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_pieces_are_small_and_come_back_whole(gpu: ModuleType, held: Path, content: bytes, size: int) -> None:
+def test_pieces_are_small_and_come_back_whole(cutting: ModuleType, held: Path, content: bytes, size: int) -> None:
     (held / "b").write_bytes(content)
-    pieces = parts(gpu, held, "pieces", size)
+    pieces = parts(cutting, held, "pieces", size)
     assert all(piece.stat().st_size == size for piece in pieces[:-1]) and 0 < pieces[-1].stat().st_size <= size
-    assert {path.name for path in (held / "pieces").iterdir()} == {*(p.name for p in pieces), gpu.MANIFEST}
-    assert gpu.missing(held / "pieces") == []
-    gpu.put_together(held / "pieces", held / "out")
+    assert {path.name for path in (held / "pieces").iterdir()} == {*(p.name for p in pieces), cutting.MANIFEST}
+    assert cutting.missing(held / "pieces") == []
+    cutting.put_together(held / "pieces", held / "out")
     assert (held / "out" / "other" / "b").read_bytes() == content
     assert (held / "out" / "in" / "below" / "a").read_bytes() == (held / "in" / "below" / "a").read_bytes()
 
 
-def test_equal_files_are_equal_pieces(gpu: ModuleType, held: Path) -> None:
-    first = parts(gpu, held, "pieces")
+def test_equal_files_are_equal_pieces(cutting: ModuleType, held: Path) -> None:
+    first = parts(cutting, held, "pieces")
     os.utime(held / "b", (0, 0))
-    again = parts(gpu, held, "again")
+    again = parts(cutting, held, "again")
     assert len(first) > 4 and [p.read_bytes() for p in first] == [p.read_bytes() for p in again]
 
 
@@ -75,8 +83,8 @@ def joined(pieces: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_pieces_come_one_by_one_and_a_damaged_one_is_one_line(gpu: ModuleType, held: Path) -> None:
-    *_, last = parts(gpu, held, "pieces")
+def test_pieces_come_one_by_one_and_a_damaged_one_is_one_line(cutting: ModuleType, held: Path) -> None:
+    *_, last = parts(cutting, held, "pieces")
     content = last.read_bytes()
     last.unlink()
     waiting = joined(held / "pieces", held / "out")
@@ -91,11 +99,9 @@ def test_pieces_come_one_by_one_and_a_damaged_one_is_one_line(gpu: ModuleType, h
 
     last.write_bytes(content)
     assert joined(held / "pieces", held / "out").stdout.endswith("complete\n")
-    (held / "pieces" / gpu.MANIFEST).unlink()
-    assert (
-        joined(held / "pieces", held / "out").stderr
-        == f"{held}/pieces/manifest.json: must be there to know the pieces by\n"
-    )
+    (held / "pieces" / cutting.MANIFEST).unlink()
+    unknown = f"{held / 'pieces' / cutting.MANIFEST}: must be there to know the pieces by\n"
+    assert joined(held / "pieces", held / "out").stderr == unknown
 
 
 def test_a_stage_is_that_of_the_pipeline(gpu: ModuleType, tmp_path: Path) -> None:

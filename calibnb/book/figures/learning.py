@@ -153,7 +153,7 @@ def operations(frame: pd.DataFrame, *, training: str) -> Figure:
         bars, [f"{n:.3g}  ({s:.0%})" for n, s in zip(frame["tflop"], shares, strict=True)], padding=4, size=9
     )
     axis.set(xlabel="TFLOP (share of all)")
-    axis.margins(x=0.2)
+    axis.margins(x=0.25)
     axis.set_xlim(left=0)
     axis.grid(axis="y", visible=False)
     axis.invert_yaxis()

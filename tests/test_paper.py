@@ -99,8 +99,14 @@ def test_the_answer_names_model_splits_and_sides(findings: dict[str, Any]) -> No
     in_part = with_verdicts(gained, "unseen", of_all("open") | {("hard", "base"): "refuted"})
     assert first.answer("tiny", in_part) == (
         f"<strong>In part</strong> for <code>tiny</code>: on held-out families {closer}; on unseen parameters a loss "
-        "is shown of hard against the model as it comes, no difference is shown of soft against the model as it comes, "
-        "soft against the format control and hard against the format control."
+        "is shown of hard against the model as it comes, no difference is shown of soft against the model as it comes "
+        "and soft and hard against the format control."
+    )
+    halves = dict.fromkeys([("soft", "base"), ("soft", "format")], "supported")
+    apart = first.answer("tiny", with_verdicts(gained, "unseen", of_all("open") | halves))
+    references = "against the model as it comes and the format control"
+    assert apart.endswith(
+        f"on unseen parameters a gain is shown of soft {references}, no difference is shown of hard {references}."
     )
     for verdict, word, told in (("open", "Not shown", "no difference"), ("refuted", "No", "a loss")):
         both = with_verdicts(with_verdicts(findings, "held_out", of_all(verdict)), "unseen", of_all(verdict))

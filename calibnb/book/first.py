@@ -115,11 +115,19 @@ def _told(split: str, found: Findings) -> str:
         return GAIN[said]
     sides = {"a gain": paper.SUPPORTED, "a loss": paper.REFUTED, "no difference": "open"}
     parts = [
-        f"{word} is shown of {_listed([f'{m} against {CONTROLS[r]}' for (m, r), v in verdicts.items() if v == kind])}"
+        f"{word} is shown of {_pairs([pair for pair, verdict in verdicts.items() if verdict == kind])}"
         for word, kind in sides.items()
         if kind in verdicts.values()
     ]
     return ", ".join(parts)
+
+
+def _pairs(pairs: list[tuple[str, str]]) -> str:
+    """Methods with what they are held against; references that the same methods are held against stand together."""
+    methods = {reference: tuple(m for m, r in pairs if r == reference) for _, reference in pairs}
+    groups = dict.fromkeys(methods.values())
+    together = {who: [CONTROLS[reference] for reference, names in methods.items() if names == who] for who in groups}
+    return _listed([f"{_listed([*who])} against {_listed(references)}" for who, references in together.items()])
 
 
 def _listed(parts: list[str]) -> str:

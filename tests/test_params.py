@@ -120,7 +120,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "sedes",
         [1],
-        "sedes: unknown key; allowed: models, methods, variants, seeds, bootstrap, compute, prompt,",
+        "sedes: unknown key; allowed: models, methods, variants, seeds, bootstrap, budget_tflop, compute, prompt,",
     ),
     ("finetune.soft.lerning_rate", 1e-4, f"finetune.soft.lerning_rate: {UNKNOWN}: estimator, draws, "),
     ("finetune.soft.lora", 8, f"finetune.soft.lora: {UNKNOWN}: estimator, draws, "),

@@ -51,10 +51,11 @@ class Operations:
             if isinstance(part, nn.Linear | Conv1D):
                 part.register_forward_hook(self._product)
 
-    def _product(self, layer: nn.Linear | Conv1D, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _product(self, layer: nn.Linear | Conv1D, inputs: tuple[Tensor, ...], output: Any) -> None:
         states = inputs[0]
         once = 2 * layer.weight.numel() * (states.numel() // states.shape[-1])
-        self._add(once, output, once * (states.requires_grad + layer.weight.requires_grad))
+        made = output if isinstance(output, Tensor) else output[0]  # routers of experts return several
+        self._add(once, made, once * (states.requires_grad + layer.weight.requires_grad))
 
     def _add(self, forward: int, output: Tensor, backward: int) -> None:
         """Count a product, and those of its backward pass if there will be one."""

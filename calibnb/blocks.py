@@ -83,6 +83,7 @@ def sha256_or_null(raw: Any) -> Any:
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+Budget = Positive | None
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Unique = BeforeValidator(list_without_repeats)
 Names = Annotated[tuple[str, ...], Unique, Strict(False)]

@@ -2,8 +2,8 @@
 
 Prints a line for each that is not and exits with 1. A notebook has no outputs and no execution counts,
 every cell has an id, a cell tagged `parameters` assigns names alone, and a cell that shows a figure declares
-its caption and the text that stands in its place. A notebook that is run many times defines no labels, which
-would clash in the book.
+its caption and the text that stands in its place. No cell of a page hides behind a bar. A notebook that is run
+many times defines no labels, which would clash in the book.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from notebook_code import plain_python
 
 from calibnb.book import style
 from calibnb.book.chapter import Chapter
-from calibnb.book.figures import curves, drawings, learning, points
+from calibnb.book.figures import curves, drawings, examples, judged, learning, points
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ONCE = "chapters"  # the folder of those that run once
@@ -38,7 +38,8 @@ def calls(source: str) -> set[str]:
 def draws(source: str) -> bool:
     """Whether the code calls a function of the book, or a method of a chapter, that returns a figure."""
     modules = {
-        module.__name__.rpartition(".")[2]: vars(module) for module in (curves, drawings, learning, points, style)
+        module.__name__.rpartition(".")[2]: vars(module)
+        for module in (curves, drawings, examples, judged, learning, points, style)
     }
     parts = [name.split(".") for name in calls(source) if name.count(".") == 1]
     places = [(modules.get(owner, vars(Chapter)), name) for owner, name in parts]
@@ -67,6 +68,9 @@ def _cell_problems(cell: dict[str, Any], alone: bool) -> Iterator[str]:
                 yield "shows a figure without alt text (metadata mystnb.image.alt)"
             if "display" in calls(source):
                 yield "displays something beside its figure, which would get the figure's caption, too"
+        bars = [tag for tag in cell["metadata"].get("tags", []) if tag.startswith("hide-")]
+        if alone and bars:
+            yield f"is behind a bar ({', '.join(bars)}): what readers need not see is removed, tables stand in a fold"
         if not alone and "name" in shown.get("figure", {}):
             yield f"names its figure {shown['figure']['name']}, but the notebook is run many times"
 

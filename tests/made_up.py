@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from notebook_code import ROOT
 
+from calibnb.benchmarks import registry
 from calibnb.benchmarks.baselines.beside import gather
 from calibnb.pipeline import params
 from calibnb.training.params import FinetuneParams
@@ -126,12 +127,15 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
             benchmark, table = name.split("/")
             write(root / benchmark / model / variant / f"{table}.parquet", frame)
         for name, content in {
-            f"positions/{model}/{variant}.json": {"answers": 3.0, "parsed": 2.0, "parse_rate": 0.5}
+            **{f"{name}/{model}/{variant}.json": {"tflop": 1.0} for name in registry.blocks()},
+            f"positions/{model}/{variant}.json": {"tflop": 3.0, "answers": 3.0, "parsed": 2.0, "parse_rate": 0.5}
             | {"parse_low": 0.4, "parse_high": 0.6}
             | {"exact_total_variation": 0.3, "exact_total_variation_low": 0.2, "exact_total_variation_high": 0.4}
             | {"exact_questions": 9.0 if variant == "soft" else 10.0},
-            f"finetune/{model}/{variant}/seed-11.json": {"validation_loss": 2.0},
-            f"finetune/{model}/{variant}/seed-12.json": {"validation_loss": 3.0},
+            f"finetune/{model}/{variant}/seed-11.json": {"validation_loss": 2.0, "tflop": 10.0},
+            f"finetune/{model}/{variant}/seed-12.json": {"validation_loss": 3.0, "tflop": 20.0},
+            f"ordinary/{model}.json": {"tflop": 0.5},
+            f"temperature/{model}.json": {"tflop": 0.25},
         }.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(json.dumps(content))

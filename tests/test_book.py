@@ -12,7 +12,6 @@ import pytest
 import yaml
 from notebook_code import code_of
 
-from calibnb import yaml_files
 from calibnb.book.building import APPENDIX, appendix, assemble, contents, files, problems
 from calibnb.errors import UserError
 from calibnb.pipeline import params
@@ -30,7 +29,7 @@ def study() -> params.Params:
     change |= {"variants": ["base", "soft"]}
     lists = {name: "all" if name in ("structured", "capability", "perplexity") else ["base"] for name in BENCHMARKS}
     change["benchmarks"] = {name: {"variants": variants} for name, variants in lists.items()}
-    return params.parse(params.merge(yaml_files.read(ROOT / "params.yaml"), change))
+    return params.parse(params.merge(params.read(ROOT / "params.yaml"), change))
 
 
 def test_the_appendix_names_every_run(study: params.Params) -> None:

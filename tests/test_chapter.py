@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from notebook_code import ROOT
 
 from calibnb.benchmarks import registry
-from calibnb.book import chapter, style
+from calibnb.book import chapter, operations, style
 from calibnb.book.style import panel_grid
 from calibnb.errors import UserError
 from calibnb.evidence import runs
@@ -106,6 +106,35 @@ def test_an_own_run_without_its_tables_is_an_error(two: Sequence[Run]) -> None:
 def test_without_any_tables_there_is_nothing_but_lines() -> None:
     frame, notes = chapter.of_each_run([LARGE], lambda run: pd.DataFrame()["absent"])
     assert frame.empty and notes == ["The run large has no tables for this page, or older ones (KeyError: 'absent')."]
+
+
+def test_operations_are_summed_by_kind_of_stage(two: Sequence[Run]) -> None:
+    shown = [OWN, replace(LARGE, lists={**LARGE.lists, "methods": ("soft", "near")})]
+    for run, budget in zip(shown, ("350", "null"), strict=True):
+        (run.root.parent / "params.yaml").write_text(f"budget_tflop: {budget}\n")
+    found, notes = chapter.of_each_run(shown, operations.by_kind)
+    assert notes == [] and list(found["model"].unique()) == ["tiny", "other", "tiny (large)"]
+    for (label, rows), variants, trained in zip(found.groupby("model", sort=False), (5, 5, 3), (4, 4, 2), strict=True):
+        assert rows["tflop"].is_monotonic_decreasing, label
+        expected = dict.fromkeys((about.title for about in BENCHMARKS.values()), 1.0 * variants)
+        expected |= {BENCHMARKS["positions"].title: 3.0 * variants, operations.TRAINING: 10.0 * trained}
+        expected |= {"Fitting a temperature": 0.25, "Ordinary answers": 0.5}
+        assert rows.set_index("kind")["tflop"].to_dict() == expected
+    one = 10 * 4 + 5 * (len(BENCHMARKS) + 2) + 0.75
+    own, large = (operations.sentence(rows) for _, rows in found.groupby("run", sort=False))
+    assert own == (
+        f"`tiny`, `other`: {2 * one:.3g} TFLOP in all, of which training takes {40 / one:.0%}. "
+        "The budget of 350 TFLOP is kept."
+    )
+    assert large.startswith("`tiny (large)`: ") and "budget" not in large
+    over = operations.sentence(found[found["run"] == ""].assign(budget=2 * one - 0.5))
+    assert over.endswith(" TFLOP is exceeded.")
+    Path("results/finetune/tiny/soft/seed-11.json").write_text('{"validation_loss": 2.0}')
+    with pytest.raises(KeyError, match="tflop"):
+        operations.by_kind(OWN)
+    assert chapter.of_each_run([replace(OWN, name="older")], operations.by_kind)[1] == [
+        "The run older has no tables for this page, or older ones (KeyError: 'tflop')."
+    ]
 
 
 def test_what_is_read_given_something_rare_has_no_value(two: Sequence[Run]) -> None:

@@ -16,7 +16,7 @@ from scipy import stats
 
 from calibnb.book import style as book_style
 from calibnb.book import tables
-from calibnb.book.figures import curves, drawings, learning, points
+from calibnb.book.figures import curves, drawings, examples, judged, learning, points
 from calibnb.evidence import results
 from calibnb.laws import distances
 
@@ -47,6 +47,10 @@ def headline_frame():
     return pd.DataFrame(rows)
 
 
+def operations_frame():
+    return pd.DataFrame({"kind": ["Fine-tuning", "Mixing", "Perplexity"], "tflop": [120.0, 60.0, 20.0]})
+
+
 def family_frame():
     rng = np.random.default_rng(1)
     families = ["gaussian", "beta", "negative_binomial", "cauchy"]
@@ -70,6 +74,16 @@ def overlays():
         ),
         curves.Overlay("binomial(n=5, p=0.4)", coin, 0, 5, {"soft": ([1, 2.5], [0.1, 0.1]), "base": ([], [])}),
     ]
+
+
+def some_examples():
+    distances = {"base": math.nan, "soft": 0.5, "hard": 0.25}
+    return [examples.Example("in range", setting, distances) for setting in overlays()]
+
+
+def verdict_frame():
+    rows = [("b", "open", 3), ("b", "supported", 2), ("a", "not comparable", 1), ("a", "supported", 4)]
+    return pd.DataFrame(rows, columns=["chapter", "verdict", "count"])
 
 
 def said_frame():
@@ -123,6 +137,7 @@ def all_figures() -> dict[str, Figure]:
         "grid": curves.grid_scatter(grid),
         "loss": learning.loss_curves(log_frame(), methods=["soft", "hard"]),
         "learning": learning.learning_curves(checkpoints, variants=VARIANTS, splits=SPLITS),
+        "operations": learning.operations(operations_frame(), training="Fine-tuning"),
         "rows": learning.packed_rows([[1, 1, 2, 0], [1, 2, 2, 2]], ["padding", "prompt", "answer"]),
         "trie": drawings.trie_drawing(
             [-1, 0, 1, 1, 0],
@@ -131,6 +146,8 @@ def all_figures() -> dict[str, Figure]:
             ["^", "1", ".", "$", "2"],
             [1, 0.7, 0.43, 0.57, 0.3],
         ),
+        "examples": examples.examples(some_examples(), before="base", after=["soft", "hard"]),
+        "judged": judged.verdict_bars(verdict_frame()),
         "mask": drawings.mask_picture(np.tri(4), list("abcd")),
         "measures": points.measures(
             headline_frame().rename(columns={"split": "measure"}), variants=VARIANTS, labels=dict.fromkeys(SPLITS, "x")
@@ -365,6 +382,40 @@ def test_a_variant_without_a_number_is_not_drawn():
     assert [len(axis.lines) for axis in figure.axes] == [2, 2]
 
 
+def test_examples_show_where_the_mass_lies_and_how_far_apart_it_is():
+    normal, coin = examples.examples(some_examples(), before="base", after=["soft", "hard"]).axes
+    colours = {name: book_style.look(name).colour for name in ("base", "soft", "hard")}
+    target, soft = normal.patches  # no other answers
+    for stairs in (target, soft):
+        assert stairs.get_data().values.sum() == pytest.approx(1)
+    law, edges = stats.norm(1, 2), target.get_data().edges
+    assert target.get_data().values[3] == pytest.approx(law.cdf(edges[4]) - law.cdf(edges[3]))
+    assert soft.get_data().values[-1] == 0.25  # at 90, beyond the range
+    assert to_hex(soft.get_edgecolor()).upper() == colours["soft"]
+    said = [(text.get_text(), text.get_color()) for text in normal.texts]
+    assert said == [("nW1", "#222222"), ("soft  0.50", colours["soft"])]
+    assert list(coin.patches[0].get_data().edges) == [-0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
+    assert len(coin.patches) == 2 and coin.texts[1].get_text() == "base  not determined"  # without a number
+    everyone = curves.Overlay("b", stats.binom(5, 0.4), 0, 5, dict.fromkeys(colours, ([1.0], [2.0])))
+    distances = {"base": math.nan, "soft": 0.5, "hard": 0.25}
+    (axis,) = examples.examples(
+        [examples.Example("x", everyone, distances)], before="base", after=["soft", "hard"]
+    ).axes
+    _, base, soft, hard = axis.patches
+    assert [to_hex(s.get_edgecolor()).upper() for s in (base, soft, hard)] == list(colours.values())
+    assert soft.get_linewidth() > 2 * hard.get_linewidth()  # equal answers are both seen
+    assert {base.get_linestyle(), soft.get_linestyle(), hard.get_linestyle()} == {":", "-", "--"}
+    assert [text.get_text() for text in axis.texts] == ["nW1", "base  not determined", "soft  0.50", "hard  0.25"]
+
+
+def test_verdicts_are_counted_chapter_by_chapter():
+    (axis,) = judged.verdict_bars(verdict_frame()).axes
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["b", "a"]
+    bars = {part.get_label(): [(bar.get_x(), bar.get_width()) for bar in part] for part in axis.containers}
+    assert bars == {"supported": [(0, 2), (0, 4)], "open": [(2, 3), (4, 0)], "not comparable": [(5, 0), (4, 1)]}
+    assert [text.get_text() for text in axis.texts] == ["2", "4", "3", "", "", "1"]
+
+
 def test_the_band_of_a_perfect_sampler_lies_around_the_target():
     law = stats.binom(5, 0.4)
     shown = [curves.Overlay("b", law, 0, 5, {"soft": ([1.0], [1.0])}, band) for band in (0.3, 0.0)]
@@ -397,6 +448,18 @@ def test_validation_points_are_those_that_ran():
     assert len(lines) == 2  # a line a seed
     assert list(lines[0].get_xdata()) == [160, 320, 480]
     assert list(lines[0].get_ydata()) == pytest.approx([0.3, 0.15, 0.1])
+
+
+def test_training_alone_is_hatched_among_operations():
+    figure = learning.operations(operations_frame(), training="Fine-tuning")
+    bars = figure.axes[0].patches
+    assert [bar.get_width() for bar in bars] == [120, 60, 20] and [bool(bar.get_hatch()) for bar in bars] == [
+        True,
+        False,
+        False,
+    ]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["120  (60%)", "60  (30%)", "20  (10%)"]
+    assert figure.axes[0].yaxis_inverted()  # the first on top
 
 
 def test_the_trie_drawing_keeps_order_and_labels():

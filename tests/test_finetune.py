@@ -241,6 +241,7 @@ def test_a_killed_run_resumes_to_the_same_adapter(tmp_path: Path, tiny_folder: P
     assert not (tmp_path / "b" / "out").exists()
     again = train_tiny(tmp_path / "b", tiny_folder, method(validations=4))
     pd.testing.assert_frame_equal(again.log, whole.log, rtol=1e-5)
+    assert again.operations == whole.operations
     left, right = (load_file(tmp_path / d / "out" / "adapter_model.safetensors") for d in "ab")
     for name in left:
         torch.testing.assert_close(left[name], right[name])

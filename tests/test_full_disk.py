@@ -178,13 +178,13 @@ def test_a_journal_goes_on_from_its_whole_lines(disk: Disk) -> None:
     folder, full = disk
     path = folder / "answers.jsonl"
     journal = sampling.Journal(path, "a")
-    journal.add("one", ["x"])
+    journal.add("one", ["x"], 5)
     with full(), pytest.raises(UserError, match=rf"^{path}: .*0\.1 MB are needed; make room and run this again$"):
-        journal.add("two", ["x" * 100_000])
+        journal.add("two", ["x" * 100_000], 5)
     with full():
         again = sampling.Journal(path, "a")
     assert again.known == {"one": ["x"]}
-    again.add("two", ["y"])
+    again.add("two", ["y"], 6)
     assert sampling.Journal(path, "a").known == {"one": ["x"], "two": ["y"]}
 
 

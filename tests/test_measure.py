@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import nbformat
 import pandas as pd
 import pytest
+from torch import nn
 
 from calibnb.benchmarks import measuring
 from calibnb.benchmarks.variants import Variant
+from calibnb.models.operations import Operations
 from calibnb.pipeline import execute, measure, warm
 
 MODEL = "./two words"
@@ -60,8 +63,9 @@ def test_a_file_that_is_not_there_is_one_line(
 
 
 def adapter(seed: int) -> Variant:
-    nothing = cast(Any, None)
-    return Variant(MODEL, "soft", seed, nothing, nothing, nothing)
+    nothing, operations = cast(Any, None), Operations(nn.Linear(2, 3))
+    operations.count = 10**9 * seed
+    return Variant(MODEL, "soft", seed, cast(Any, SimpleNamespace(operations=operations)), nothing, nothing)
 
 
 def test_tables_of_all_adapters_are_written_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +74,9 @@ def test_tables_of_all_adapters_are_written_together(tmp_path: Path, monkeypatch
     kept.parent.mkdir(parents=True)
     kept.touch()
     found = measuring.Tables("novelty", MODEL, "soft")
-    found.add(adapter(11), prompts=pd.DataFrame({"id": ["a", "b"]}), answers=pd.DataFrame({"text": ["x"]}))
+    first = adapter(11)
+    found.add(first, prompts=pd.DataFrame({"id": ["a", "b"]}))
+    found.add(first, answers=pd.DataFrame({"text": ["x"]}))
     found.add(adapter(29), prompts=pd.DataFrame({"id": ["a"]}), answers=pd.DataFrame({"text": ["y"]}))
     whole = pd.DataFrame({"id": ["a", "b", "a"], "model": MODEL, "variant": "soft", "seed": [11, 11, 29]})
     pd.testing.assert_frame_equal(found["prompts"], whole)
@@ -80,5 +86,5 @@ def test_tables_of_all_adapters_are_written_together(tmp_path: Path, monkeypatch
     folder = Path("results/novelty/two words")
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "soft" / "prompts.parquet"), whole)
     assert pd.read_parquet(folder / "soft" / "answers.parquet")["text"].tolist() == ["x", "y"]
-    assert json.loads((folder / "soft.json").read_text()) == {"distinct": 0.5}
+    assert json.loads((folder / "soft.json").read_text()) == {"distinct": 0.5, "tflop": 0.04}
     assert not kept.exists()

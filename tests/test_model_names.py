@@ -26,7 +26,6 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from notebook_code import ROOT
 
-from calibnb import yaml_files
 from calibnb.benchmarks import registry
 from calibnb.book import building
 from calibnb.errors import UserError
@@ -37,7 +36,7 @@ from calibnb.models.sources import TABLE
 from calibnb.pipeline import execute, measure, params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-PARAMETERS = yaml_files.read(ROOT / "params.yaml")
+PARAMETERS = params.read(ROOT / "params.yaml")
 
 # Every mark of ASCII that goes through, and letters that are more than one byte long.
 AWKWARD = "./ " + "".join(c for c in string.punctuation if c not in REFUSED + "/") + "/-è/~模型 हिन्दी/+2  😀 "
@@ -81,7 +80,7 @@ class Project:
         (self.bin / "python").chmod(0o755)
 
     def write(self, raw: dict[str, Any]) -> None:
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+        params.write(raw, self.folder)
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """The stages as DVC resolves them."""
@@ -264,7 +263,9 @@ def test_models_keep_out_of_each_others_way(project: Project, changes: dict[str,
 
 def arriving(project: Project, key: str, spelled: str, stage: str) -> tuple[params.Params, list[dict[str, Any]]]:
     """The study, and the parameters of its runs of a stage, where a key of params.yaml is spelled in a certain way."""
-    text = yaml.safe_dump(small(models=["./a"], **({"compute": {}} if key == "compute" else {})), sort_keys=False)
+    raw = small(models=["./a"], **({"compute": {}} if key == "compute" else {}))
+    params.write(raw, project.folder)
+    text = yaml.safe_dump({key: value for key, value in raw.items() if key != "families"}, sort_keys=False)
     line = {"seeds": f"seeds: [{spelled}]", "compute": None}[key]
     if line is None:
         compute = f"compute: {{device: auto, dtype: auto, trust_remote_code: {spelled}}}"
@@ -322,7 +323,7 @@ def weighed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     for place_, seed in zip(["two words", *chosen], (0, 1, 2), strict=True):  # of the first, none may be taken
         tiny_model("llama", len(tokenizer), seed=seed).save_pretrained(folder / place_)
         tokenizer.save_pretrained(folder / place_)
-    (folder / "params.yaml").write_text(yaml.safe_dump(small(models=chosen), sort_keys=False), encoding="utf-8")
+    params.write(small(models=chosen), folder)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(folder)}
     for command in (["git", "init", "--quiet"], ["dvc", "repro", "--quiet", "weights"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def root(pytestconfig):
 
 @pytest.fixture(scope="module")
 def study(root) -> dict[str, Any]:
-    return yaml_files.read(root / "params.yaml")
+    return params.read(root / "params.yaml")
 
 
 def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -119,7 +120,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "sedes",
         [1],
-        "sedes: unknown key; allowed: models, methods, variants, seeds, bootstrap, compute, prompt,",
+        "sedes: unknown key; allowed: models, methods, variants, seeds, bootstrap, budget_tflop, compute, prompt,",
     ),
     ("finetune.soft.lerning_rate", 1e-4, f"finetune.soft.lerning_rate: {UNKNOWN}: estimator, draws, "),
     ("finetune.soft.lora", 8, f"finetune.soft.lora: {UNKNOWN}: estimator, draws, "),
@@ -861,7 +862,7 @@ def test_check_says_nothing_about_a_good_file(root, monkeypatch, capsys):
 )
 def test_what_a_parameter_names_must_be_there(study, tmp_path, monkeypatch, capsys, changes, message):
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(yaml.safe_dump(params.merge(study, changes), sort_keys=False))
+    params.write(params.merge(study, changes), Path())
     assert params.main(["check"]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"params.yaml: {message}") and error.count("\n") == 1
@@ -880,7 +881,7 @@ def test_what_a_parameter_names_may_be_on_the_hub_or_here(study, tmp_path, monke
         },
     }
     changes["finetune"]["unused"] = params.merge(study["finetune"]["mixed"], {"mixture": {"source": "absent.jsonl"}})
-    Path("params.yaml").write_text(yaml.safe_dump(params.merge(study, changes), sort_keys=False))
+    params.write(params.merge(study, changes), Path())
     params.check("params.yaml")
 
 
@@ -889,9 +890,32 @@ def test_merged_files_pass_the_check(root, monkeypatch, capsys, tmp_path):
     assert params.main(["merge", "params.yaml", "profiles/demo.yaml"]) == 0
     merged = tmp_path / "merged.yaml"
     merged.write_text(capsys.readouterr().out)
+    shutil.copy(params.GRIDS, tmp_path)
     assert params.main(["check", str(merged)]) == 0
     assert params.load(merged).benchmarks.structured.sampled.settings == 2
     assert list(yaml.safe_load(merged.read_text())) == list(yaml_files.read("params.yaml"))
+
+
+def test_grids_are_not_merged_by_hand(root, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    assert params.main(["merge", "params.yaml", "profiles/test.yaml"]) == 1
+    out, error = capsys.readouterr()
+    command = "python -m calibnb.pipeline.profiles profiles/test.yaml FOLDER"
+    assert error == f"profiles/test.yaml: families: must not be changed in a merged file; use {command}\n"
+    assert not out
+
+
+def test_grids_are_in_a_file_of_their_own(study, tmp_path):
+    params.write(study, tmp_path)
+    assert params.read(tmp_path / "params.yaml") == study
+    with (tmp_path / "params.yaml").open("a") as file:
+        file.write("families: {}\n")
+    with pytest.raises(UserError, match=r"params.yaml: families: must be in grids.yaml beside it, got a key here$"):
+        params.read(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("models: []\n")
+    (tmp_path / "grids.yaml").unlink()
+    with pytest.raises(UserError, match=r"grids.yaml: must be a readable file, got: No such file or directory$"):
+        params.read(tmp_path / "params.yaml")
 
 
 def test_a_bad_profile_is_named(root, tmp_path, capsys):
@@ -910,7 +934,7 @@ def test_usage(capsys):
 
 def test_the_command_line_gives_one_line_and_status_one(study, tmp_path, root):
     raw = changed(study, "families.gaussian.train.sigma", {"lin": [-1, 2, 3]})
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    params.write(raw, tmp_path)
     command = [sys.executable, "-m", "calibnb.pipeline.params", "check", str(tmp_path / "params.yaml")]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert run.returncode == 1
@@ -937,12 +961,12 @@ def test_the_command_line_gives_one_line_and_status_one(study, tmp_path, root):
 )
 def test_keys_that_do_not_go_together(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        params.parse(params.merge(yaml_files.read("params.yaml"), changes))
+        params.parse(params.merge(params.read("params.yaml"), changes))
     assert str(caught.value).startswith(f"params.yaml: {message}") and "\n" not in str(caught.value)
 
 
 def test_no_setting_to_validate_on() -> None:
-    raw = yaml_files.read("params.yaml")
+    raw = params.read("params.yaml")
     raw["families"] = {"geometric": {"train": {"p": [0.5]}, "unseen": {"p": [0.2]}, "selected": []}}
     raw["benchmarks"]["structured"]["settings"] = {"in_range": "none", "unseen": "all", "held_out": "none"}
     with pytest.raises(UserError, match=r"^params.yaml: data.validation_share: must leave a setting to validate on"):

@@ -23,7 +23,7 @@ from calibnb.pipeline import params, profiles
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES = PIPELINE["stages"]
-STUDY = yaml_files.read(ROOT / "params.yaml")
+STUDY = params.read(ROOT / "params.yaml")
 
 
 def notebooks_of(stage: dict[str, Any]) -> dict[str, Path]:
@@ -128,7 +128,7 @@ def cloned(folder: Path, profile: dict[str, Any]) -> Clone:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     merged = params.merge(params.merge(STUDY, yaml_files.read(ROOT / "profiles/test.yaml")), profile)
-    (folder / "params.yaml").write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
+    params.write(merged, folder)
     tokenizer = digit_chat_tokenizer()
     tiny_model("llama", len(tokenizer)).save_pretrained(folder / "tiny")
     tokenizer.save_pretrained(folder / "tiny")
@@ -231,6 +231,8 @@ def test_dvc_shows_the_results(clone: Clone) -> None:
     paths = {path for revision in shown.values() for path in revision["data"]}
     assert "results/structured/tiny/soft.json" in paths
     assert "results/finetune/tiny/soft/seed-11.json" in paths
+    counted = [revision["data"]["results/ordinary/tiny.json"]["data"]["tflop"] for revision in shown.values()]
+    assert min(counted) > 0
     assert "measure@structured-./tiny-base" in clone.ok("dvc", "dag")
     clone.ok("dvc", "plots", "show", "--out", str(clone.folder.parent / "plots"))
 
@@ -259,6 +261,7 @@ def test_a_kept_run_is_read_beside_the_others_and_computes_nothing(clone: Clone)
         for page in ("openended", "structured", "perplexity", "finetuning", "baselines", "index"):
             text = (html / f"{page}.html").read_text()
             assert "./tiny (mine)" in text and "smollm2-135m (demo)" in text
+        assert "./tiny (mine)" in (html / "operations.html").read_text()
     finally:
         shutil.rmtree(kept)
     run = clone.run(sys.executable, "-m", "calibnb.pipeline.keep", "Mine")
@@ -342,18 +345,17 @@ def test_a_key_of_one_benchmark_runs_that_benchmark(clone: Clone, altered: Calla
     altered("params.yaml", f"    draws: {draws}\n    max_new_tokens", "    draws: 2\n    max_new_tokens")
     # The check and what is asked are of the whole file; what they leave stays as it is.
     measured = {f"measure@openended-./tiny-{variant}" for variant in study.variants}
-    assert stale(clone) == {"check", "items", "chapter@openended", "findings", "book"} | measured
+    assert stale(clone) == {"check", "items", "chapter@openended", "operations", "findings", "book"} | measured
     clone.ok("dvc", "repro", "check", "items")
-    assert stale(clone) == {"chapter@openended", "findings", "book"} | measured
+    assert stale(clone) == {"chapter@openended", "operations", "findings", "book"} | measured
 
 
 @pytest.mark.slow
 def test_a_held_out_grid_trains_nothing(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
     study = params.load(clone.folder / "params.yaml")
-    grid = "held_out:\n      lambda:\n        log:\n        - "
-    altered("params.yaml", f"{grid}1.0", f"{grid}1.5")
+    altered("grids.yaml", "log: [1.0, 12.0, 17]", "log: [1.5, 12.0, 17]")
     # Measured are selected settings first: of these one moves, too.
-    altered("params.yaml", "- lambda: 1.0\n    - lambda: 4.0", "- lambda: 2.0\n    - lambda: 4.0")
+    altered("grids.yaml", "- {lambda: 1.0}\n  - {lambda: 4.0}", "- {lambda: 2.0}\n  - {lambda: 4.0}")
     assert stale(clone) == {"check", "items"}
     clone.ok("dvc", "repro", "check", "items")
     asking = ("structured", "baselines", "told")
@@ -368,7 +370,7 @@ def test_a_named_model_more_runs_nothing(clone: Clone, altered: Callable[[str, s
     entry = '    "smollm2-360m": Source(name="smollm2-360m", kind="package"),\n'
     altered("calibnb/models/sources.py", '    "smollm2-135m": Source(', f'{entry}    "smollm2-135m": Source(')
     assert stale(clone) == set()
-    altered("params.yaml", "- ./tiny\n", "- ./tiny\n- smollm2-360m\n")
+    altered("params.yaml", "models: [./tiny]", "models: [./tiny, smollm2-360m]")
     assert {name for name in stale(clone) if name.startswith(("weights", "finetune", "measure"))} >= {
         "weights@smollm2-360m"
     }

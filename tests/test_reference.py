@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def study() -> params.Params:
-    merged = params.merge(yaml_files.read(ROOT / "params.yaml"), yaml_files.read(ROOT / "profiles" / "test.yaml"))
+    merged = params.merge(params.read(ROOT / "params.yaml"), yaml_files.read(ROOT / "profiles" / "test.yaml"))
     change = {"methods": ["hard"], "variants": ["base", "hard"]}
     change["benchmarks"] = {
         name: {"variants": "all" if name == "structured" else ["base"]} for name in registry.blocks()

@@ -49,7 +49,7 @@ from calibnb.pipeline import dependence, params
 print(*registry.blocks())
 print(registry.benchmarks()["coin"].title)
 registry.modules(registry.ITEMS)["coin"].prepare(None, Path())
-raw = yaml_files.read("params.yaml")
+raw = params.read("params.yaml")
 try:
     params.parse(raw)
 except UserError as error:
@@ -65,7 +65,8 @@ for module in ("calibnb.pipeline.params", "calibnb.pipeline.items", "calibnb.boo
 
 def test_a_folder_more_is_a_benchmark_more(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "calibnb", tmp_path / "calibnb", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for name in ("params.yaml", "grids.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
     coin = tmp_path / "calibnb" / "benchmarks" / "coin"
     coin.mkdir()
     for name, text in COIN.items():

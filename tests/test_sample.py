@@ -130,10 +130,18 @@ def test_a_killed_run_resumes(llama: PreTrainedModel, chat: chatformat.ChatForma
     prompts = ["x", "a word", "a number"]
 
     def ask(name: str, prompts: list[str], about: str = "llama") -> list[list[str]]:
-        sampler = Sampler(Body(llama), chat, batch=4, seed=1, journal=Journal(tmp_path / name, about))
-        return sampler(prompts, draws=4, max_new_tokens=3)
+        nonlocal operations
+        body = Body(llama)
+        sampler = Sampler(body, chat, batch=4, seed=1, journal=Journal(tmp_path / name, about))
+        answers = sampler(prompts, draws=4, max_new_tokens=3)
+        operations = body.operations.count
+        assert sampler(prompts, draws=4, max_new_tokens=3) == answers
+        assert body.operations.count == operations  # what is known takes nothing
+        return answers
 
-    whole = ask("whole", prompts)
+    operations = 0
+
+    whole, of_whole = ask("whole", prompts), operations
     assert len({str(w) for w in whole}) == 3
     assert ask("killed", prompts[1:]) == whole[1:]
     path = tmp_path / "killed"
@@ -142,6 +150,7 @@ def test_a_killed_run_resumes(llama: PreTrainedModel, chat: chatformat.ChatForma
     kept = json.loads(half.splitlines()[0])
     path.write_text(half.replace(kept["answers"][0], "from the journal", 1) if kept["answers"][0] else half)
     assert sum("from the journal" in texts for texts in ask("killed", prompts)) == 1
+    assert operations == of_whole
     assert len(path.read_text().splitlines()) == 3
     # Another model's journal is not read.
     assert ask("killed", prompts, about="other") == whole

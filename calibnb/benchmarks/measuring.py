@@ -11,6 +11,7 @@ import pandas as pd
 from calibnb.benchmarks import variants
 from calibnb.benchmarks.variants import Variant
 from calibnb.evidence import results
+from calibnb.models.operations import Operations, tflop
 from calibnb.models.places import place
 
 
@@ -20,9 +21,11 @@ class Tables:
     def __init__(self, benchmark: str, model: str, variant: str) -> None:
         self.benchmark, self.model, self.variant = benchmark, model, variant
         self.parts: dict[str, list[pd.DataFrame]] = {}
+        self.operations: set[Operations] = set()  # of each adapter
 
     def add(self, each: Variant, **tables: pd.DataFrame) -> None:
         """The tables of one adapter; ``model``, ``variant`` and ``seed`` come to their columns."""
+        self.operations.add(each.body.operations)
         for name, table in tables.items():
             self.parts.setdefault(name, []).append(table.assign(**each.who))
 
@@ -37,11 +40,13 @@ class Tables:
     def write(self, record: Mapping[str, Any]) -> None:
         """Write the tables below ``results``, and their summary `record` as json beside them.
 
-        What was kept for a killed run to go on from is dropped.
+        The record gets what the model has done until now, with all adapters, in 10^12 floating-point operations:
+        ``tflop``. What was kept for a killed run to go on from is dropped.
         """
         folder = Path("results") / self.benchmark / place(self.model) / self.variant
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in self.tables().items():
             table.to_parquet(folder / f"{name}.parquet", index=False)
-        results.write_json(record, folder.with_name(f"{self.variant}.json"))
+        taken = sum(operations.count for operations in self.operations)
+        results.write_json({**record, "tflop": tflop(taken)}, folder.with_name(f"{self.variant}.json"))
         variants.done(self.model, self.variant, self.benchmark)

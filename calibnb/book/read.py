@@ -63,7 +63,11 @@ def build() -> None:
         raise UserError(
             f"{RUNS}: must hold a committed run; `python -m calibnb.pipeline.keep NAME` keeps a finished one"
         )
-    first = RUNS / found[0].name
+    # What needs a model, or a judge, is of the first run that has it: one of some benchmarks alone has not.
+    whole = [run.name for run in found if (RUNS / run.name / "pages").is_dir()]
+    if not whole:
+        raise UserError(f"{RUNS}: must hold a run of all benchmarks, got {', '.join(run.name for run in found)}")
+    first = RUNS / whole[0]
     shutil.rmtree(OUT, ignore_errors=True)
     toc = yaml.safe_load((Path("book") / "_toc.yml").read_text(encoding="utf-8"))
     kept = {path.stem: path for path in sorted((first / "pages").glob("*.ipynb"))}

@@ -165,10 +165,10 @@ def each(draw: Callable[[Frame], Figure], frame: Frame, by: str = "model") -> Fi
     by : str
         The column.
     """
+    if frame.empty:
+        return _nothing()
     values = list(frame[by].unique())
     parts = [frame[frame[by] == value] for value in values]
-    if not parts:
-        return _nothing()
     if len(parts) == 1:
         return draw(parts[0])
     sizes = [draw(part).get_size_inches() for part in parts]

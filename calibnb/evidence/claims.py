@@ -18,9 +18,9 @@ from calibnb.models.places import place
 
 Finding = dict[str, str | float | None]
 
-# What a method is held against, and what texts call it. Away from numbers, one with ordinary examples in training
-# still answers in words, which the format control does not: beside that control alone it would seem to gain by
-# resembling the model as it comes.
+# What a method is held against, and what texts call it. The model as it comes is the reference: what is gained on it
+# may be the format alone, which the control has learned, too; and away from numbers a method may seem to gain on a
+# control that answers everything with numbers, by resembling the model as it comes.
 CONTROLS = {"format": "the format control", "base": "the model as it comes"}
 SEED = 0  # of every bootstrap: equal results are equal bytes
 
@@ -162,8 +162,8 @@ class Claim:
     of : {"each", "own", "other"} or tuple[str, ...]
         Which variants: ``each``, those that are ``own`` methods or the ``other`` ones, or the names themselves.
     against : str
-        What it is compared with: a variant, ``controls`` (the format control and, for a method with ordinary examples,
-        the model as it comes), or nothing (empty). A variant is not compared with itself.
+        What it is compared with: a variant, ``controls`` (the format control and the model as it comes), or nothing
+        (empty). A variant is not compared with itself.
     id, question, claim, unit, source : str
         What the finding says; a measurement has no claim.
     rule : verdicts.Rule
@@ -248,9 +248,7 @@ class _Evaluation:
             return []
         if not claim.against:
             return [""]
-        named: list[str] = [claim.against]
-        if claim.against == "controls":
-            named = [name for name in CONTROLS if name != "base" or variant in self.run.mixed]
+        named = list(CONTROLS) if claim.against == "controls" else [claim.against]
         return [name for name in named if name in self.variants(claim.table) and name != variant]
 
     def section(self, rows: Section) -> Iterator[Finding]:

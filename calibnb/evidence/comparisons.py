@@ -23,6 +23,37 @@ def over_seeds(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     return frame.groupby(["split", "family", "label"], sort=False, as_index=False)[list(measures)].mean()
 
 
+def typical(frame: pd.DataFrame, reference: pd.DataFrame, measure: str) -> dict[str, str]:
+    """The setting of each split that stands for it: a measure differs there by the split's median factor.
+
+    Of an even number of settings it is that with the larger factor of the two in the middle.
+
+    Parameters
+    ----------
+    frame, reference : DataFrame
+        Rows of ``split, family, label`` and the measure, of two variants.
+    measure : str
+        The column; a setting without a factor is left out.
+
+    Returns
+    -------
+    dict[str, str]
+        Label by split, splits in the order of ``frame``.
+    """
+    pair = _paired(frame, reference, measure)
+    factor = pair[f"{measure}_top"] / pair[f"{measure}_bottom"]
+    ordered = pair.assign(factor=factor).dropna(subset=["factor"]).sort_values("factor", kind="stable")
+    parts = {str(split): part["label"] for split, part in ordered.groupby("split", sort=False)}
+    return {split: str(parts[split].iloc[len(parts[split]) // 2]) for split in pair["split"].unique() if split in parts}
+
+
+def _paired(frame: pd.DataFrame, reference: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """A measure of two variants side by side, a row a setting that both have."""
+    return over_seeds(frame, [measure]).merge(
+        over_seeds(reference, [measure]), on=["split", "family", "label"], suffixes=("_top", "_bottom")
+    )
+
+
 def summarise(frame: pd.DataFrame, measures: Sequence[str], *, resamples: int, seed: int) -> pd.DataFrame:
     """Family medians of a variant with their intervals.
 
@@ -78,11 +109,8 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame, measure: str, *, resam
     DataFrame
         Rows of ``split, value, low, high``.
     """
-    pair = over_seeds(frame, [measure]).merge(
-        over_seeds(reference, [measure]), on=["split", "family", "label"], suffixes=("_top", "_bottom")
-    )
     rows = []
-    for split, part in pair.groupby("split", sort=False):
+    for split, part in _paired(frame, reference, measure).groupby("split", sort=False):
         top, bottom = part[f"{measure}_top"].to_numpy(float), part[f"{measure}_bottom"].to_numpy(float)
         ratio = family_median_ratio(part["family"].tolist(), top, bottom, resamples=resamples, seed=seed)
         rows.append({"split": split} | ratio._asdict())

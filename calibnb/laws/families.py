@@ -1,4 +1,4 @@
-"""The table of families. A new one is an entry here and a grid in params.yaml."""
+"""The table of families. A new one is an entry here and a grid in grids.yaml."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Family:
     Attributes
     ----------
     name : str
-        Key in params.yaml.
+        Key in grids.yaml.
     title : str
         Name in prompts and figures.
     parameters : tuple[Parameter, ...]
@@ -97,7 +97,7 @@ class Family:
 
     @property
     def grid_parameters(self) -> tuple[Parameter, ...]:
-        """The parameters that a grid point of params.yaml must give."""
+        """The parameters that a grid point of grids.yaml must give."""
         return self.grid or self.parameters
 
     def frozen(self, **parameters: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Grids of params.yaml: the settings of a family as the product of its axes."""
+"""Grids of grids.yaml: the settings of a family as the product of its axes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Axis(Block):
 
     @property
     def spelt(self) -> list[int | float] | dict[str, list[int | float]]:
-        """As params.yaml spells it."""
+        """As grids.yaml spells it."""
         return list(self.values) if self.kind == "list" else {self.kind: list(self.values)}
 
     @property

@@ -1,6 +1,6 @@
 """Settings of the study: a family, its printed parameters, and the split they belong to.
 
-`build` spells out the grids of params.yaml. A `selected` row that lies between grid points is a setting of
+`build` spells out the grids of grids.yaml. A `selected` row that lies between grid points is a setting of
 its own, so a split holds its grid plus those rows. With the study's grids that is 1,988 for train and
 validation, 591 unseen plus 17 selected rows off the grid, 92 held out plus 2: 2,690 in all.
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from calibnb.benchmarks import registry
@@ -21,8 +22,18 @@ from calibnb.training.params import TRAINED, TRAINING_SETTINGS, write_methods
 FOLDER = Path("items")
 
 
-def write(study: params.Params, folder: Path) -> None:
-    """Everything, in a folder a benchmark; one that needs nothing says so there."""
+def write(study: params.Params, folder: Path, only: Collection[str] | None = None) -> None:
+    """Everything, in a folder a benchmark; one that needs nothing says so there.
+
+    Parameters
+    ----------
+    study : Params
+        The whole of params.yaml.
+    folder : Path
+        Where the files go.
+    only : Collection[str] or None
+        Benchmarks that are asked, where not all of them are.
+    """
     everything = specs.build(study.families, study.data.validation_share, study.data.significant_digits)
     settings.write_questions(settings.questions(everything, study.prompt), folder / settings.STUDY.relative_to(FOLDER))
     seen = settings.TrainingSettings.of(study.families, study.data.validation_share, study.data.significant_digits)
@@ -30,7 +41,7 @@ def write(study: params.Params, folder: Path) -> None:
     preparing = registry.modules(registry.ITEMS)
     trained = {name: study.finetune[name] for name in study.methods}
     write_methods(trained, folder / TRAINED.relative_to(FOLDER))
-    for name in registry.blocks():
+    for name in registry.blocks() if only is None else only:
         (folder / name).mkdir(parents=True, exist_ok=True)
         if name in preparing:
             preparing[name].prepare(study, folder / name)

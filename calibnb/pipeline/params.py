@@ -1,8 +1,9 @@
-"""params.yaml as typed, checked objects.
+"""params.yaml, with the families of grids.yaml beside it, as typed, checked objects.
 
-`load` reads the file, checks every key and every grid point before anything runs, and raises one `UserError`
-that names the key, what is allowed and what was found. There are no defaults: the file says all of it, and
-params.yaml explains each key where it stands.
+`load` reads the files, checks every key and every grid point before anything runs, and raises one `UserError`
+that names the key, what is allowed and what was found. There are no defaults: the files say all of it, and
+explain each key where it stands. The grids have a file of their own because DVC parses params.yaml for every stage, and
+walks through all its keys.
 
     python -m calibnb.pipeline.params check [params.yaml]                          checks a file
     python -m calibnb.pipeline.params merge params.yaml profiles/demo.yaml > out   lays a profile over it
@@ -20,10 +21,10 @@ import numpy as np
 import yaml
 from pydantic import Strict, create_model
 
-from calibnb import parameters
+from calibnb import parameters, yaml_files
 from calibnb.benchmarks import registry
 from calibnb.benchmarks.params import BenchmarkParams, Named
-from calibnb.blocks import Block, Count, Names, Seeds, Unique, shown
+from calibnb.blocks import Block, Budget, Count, Names, Seeds, Unique, shown
 from calibnb.errors import UserError
 from calibnb.laws import canonical, specs
 from calibnb.laws.families import FAMILIES
@@ -41,7 +42,6 @@ from calibnb.training.params import (
     OrdinaryParams,
     TemperatureParams,
 )
-from calibnb.yaml_files import read
 
 if TYPE_CHECKING:
     Benchmarks = Any  # a block for each folder of benchmarks, which no checker sees
@@ -51,14 +51,18 @@ else:
     )
 
 
+GRIDS = "grids.yaml"
+
+
 class Params(Block):
-    """The whole file."""
+    """The whole study; `families` is what stands in grids.yaml."""
 
     models: Annotated[tuple[ModelName, ...], Unique, Strict(False)]
     methods: Annotated[tuple[MethodName, ...], Unique, Strict(False)]
     variants: Names
     seeds: Seeds
     bootstrap: Count
+    budget_tflop: Budget
     compute: ComputeParams
     prompt: PromptParams
     data: DataParams
@@ -72,6 +76,30 @@ class Params(Block):
         """The variants that a benchmark is measured on."""
         block: BenchmarkParams = dict(self.benchmarks)[benchmark]
         return block.measured(self.variants)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The keys of a parameter file, and ``families`` from the grids beside it, unchecked.
+
+    Raises
+    ------
+    UserError
+        Where one of the two files is missing or no mapping of keys, or the first has families of its own.
+    """
+    raw = yaml_files.read(path)
+    if "families" in raw:
+        raise UserError(f"{path}: families: must be in {GRIDS} beside it, got a key here")
+    return raw | {"families": yaml_files.read(Path(path).with_name(GRIDS))}
+
+
+def write(raw: Mapping[str, Any], folder: Path) -> None:
+    """Parameters as `read` returns them, as the two files of a folder."""
+    for name, part in {
+        "params.yaml": {key: value for key, value in raw.items() if key != "families"},
+        GRIDS: raw["families"],
+    }.items():
+        text = yaml.safe_dump(part, sort_keys=False, width=110, default_flow_style=None)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def load(path: str | Path = "params.yaml") -> Params:
@@ -368,8 +396,13 @@ def main(arguments: list[str]) -> int:
             case ["check", path]:
                 check(path)
             case ["merge", path, profile]:
-                merged = merge(read(path), read(profile))
+                over = yaml_files.read(profile)
+                merged = merge(read(path), over)
                 parse(merged, f"{path} + {profile}")
+                if "families" in over:
+                    command = f"python -m calibnb.pipeline.profiles {profile} FOLDER"
+                    raise UserError(f"{profile}: families: must not be changed in a merged file; use {command}")
+                del merged["families"]
                 text = yaml.safe_dump(merged, sort_keys=False, width=120, default_flow_style=None)
                 print(f"# {path} with {profile} laid over it\n{text}", end="")
             case _:

@@ -2,8 +2,8 @@
 
     python -m calibnb.pipeline.profiles [PROFILE] [FOLDER]        # without them: profiles/demo.yaml .demo
 
-The folder gets the project's files as they are now, params.yaml with the profile laid over it, and a DVC
-project of its own that shares the cache of this one. So the results of the study stay as they are, the
+The folder gets the project's files as they are now, params.yaml and grids.yaml with the profile laid over them,
+and a DVC project of its own that shares the cache of this one. So the results of the study stay as they are, the
 weights are fetched once for both, and a second run does only what has changed.
 """
 
@@ -16,8 +16,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-import yaml
 
 from calibnb import yaml_files
 from calibnb.errors import UserError, room
@@ -59,7 +57,7 @@ def prepare(project: Path, profile: Path, folder: Path) -> None:
         If the merged parameters do not pass the checks, or the folder holds anything that was not put there by this
         function, before anything is touched: what is left of an earlier project state is removed.
     """
-    merged = params.merge(yaml_files.read(project / "params.yaml"), yaml_files.read(profile))
+    merged = params.merge(params.read(project / "params.yaml"), yaml_files.read(profile))
     params.parse(merged, str(profile))
     own = folder.resolve()  # inside the project it may hold files that git does not ignore
     names = [name for name in project_files(project) if not (project / name).resolve().is_relative_to(own)]
@@ -80,8 +78,7 @@ def prepare(project: Path, profile: Path, folder: Path) -> None:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(project / name, target)
-    text = yaml.safe_dump(merged, sort_keys=False, default_flow_style=None, width=110)
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    params.write(merged, folder)
 
     cache = subprocess.run(["dvc", "cache", "dir"], cwd=project, capture_output=True, text=True, check=True)
     relative = os.path.relpath(cache.stdout.strip(), (folder / ".dvc").resolve())

@@ -23,8 +23,8 @@ class Progress:
         Steps done.
     rows : list[dict[str, float]]
         The log so far.
-    tokens, unpacked : int
-        As in :class:`Trained`.
+    tokens, unpacked, operations : int
+        As in :class:`Trained`, but for what comes before the first step.
     best_loss, best_step, best : float, int, dict[str, tensor]
         Lowest validation loss, its step and the trained parameters then.
     """
@@ -33,6 +33,7 @@ class Progress:
     rows: list[dict[str, float]] = field(default_factory=list)
     tokens: int = 0
     unpacked: int = 0
+    operations: int = 0
     best_loss: float = math.inf
     best_step: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -63,13 +64,14 @@ class Checkpoint:
         if not self.path.exists():
             return Progress()
         state = torch.load(self.path, weights_only=True, map_location=device)
-        if state["run"] != self.run:
+        kept = [f.name for f in fields(Progress)]
+        if state["run"] != self.run or not state.keys() >= set(kept):  # of another run, or as it was kept once
             return Progress()
         for name, p in self.parameters.items():
             p.data.copy_(state["adapter"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
-        return Progress(**{f.name: state[f.name] for f in fields(Progress)})
+        return Progress(**{name: state[name] for name in kept})
 
     def save(self, progress: Progress) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ from calibnb.errors import UserError
 from calibnb.laws.params import PromptParams
 from calibnb.laws.settings import TrainingSettings
 from calibnb.models import chatformat, loading
+from calibnb.models.operations import Operations
 from calibnb.training.adapters import save_adapter, trainable_parameters, with_adapter
 from calibnb.training.checkpoints import Checkpoint, Progress
 from calibnb.training.curriculum import Course, course, in_background, make_examples, ordinary_share
@@ -63,6 +64,8 @@ class Trained:
         Number of trained parameters.
     tokens, unpacked_tokens : int
         Tokens that the forward passes read, and what one row a completion would have read.
+    operations : int
+        Floating-point operations that training and validating took, those of a killed run's steps included.
     """
 
     log: pd.DataFrame
@@ -70,11 +73,15 @@ class Trained:
     trainable: int
     tokens: int
     unpacked_tokens: int
+    operations: int
 
 
 @dataclass(frozen=True)
 class Learner:
-    """What a step needs: a model with its adapter, the loss on it, and what moves the trained ``parameters``."""
+    """What a step needs: a model with its adapter, the loss on it, and what moves the trained ``parameters``.
+
+    ``operations`` counts what the model does.
+    """
 
     method: FinetuneParams
     model: PeftModel
@@ -83,6 +90,7 @@ class Learner:
     optimizer: Any
     scheduler: Any
     accelerator: Accelerator
+    operations: Operations
 
 
 def _accelerator(device: torch.device, dtype: torch.dtype) -> Accelerator:
@@ -98,8 +106,9 @@ def _learner(model: PeftModel, method: FinetuneParams, steps: int, accelerator: 
         parameters.values(), lr=method.learning_rate, weight_decay=method.weight_decay, fused=True
     )
     scheduler = get_cosine_schedule_with_warmup(optimizer, math.floor(method.warmup_share * steps), steps)
-    loss, optimizer = accelerator.prepare(TrieLoss(model), optimizer)
-    return Learner(method, model, loss, parameters, optimizer, scheduler, accelerator)
+    of_tries = TrieLoss(model)
+    loss, optimizer = accelerator.prepare(of_tries, optimizer)
+    return Learner(method, model, loss, parameters, optimizer, scheduler, accelerator, of_tries.body.operations)
 
 
 def _parts_of_steps(
@@ -204,13 +213,15 @@ def _run_steps(
     learner.loss.train()
     for step, parts in enumerate(bar, start=done.step + 1):
         torch.manual_seed(seed * 1_000_003 + step)  # dropout depends on the step alone, so a resumed run repeats it
+        before = learner.operations.count
         row = {"step": step} | _take_step(learner, parts)
         done.tokens += sum(len(part.batch.prefix) + part.batch.rows.token.numel() for part in parts)
         done.unpacked += sum(part.unpacked for part in parts)
         if step in validate_at:
             row["validation"] = _validate(learner, seen.validation, step, done)
-            if on_validation is not None:
-                on_validation(step, learner.model)
+        done.operations += learner.operations.count - before
+        if step in validate_at and on_validation is not None:
+            on_validation(step, learner.model)
         done.rows.append(row)
         done.step = step
         bar.set_postfix(loss=f"{row['loss']:.3f}")
@@ -301,6 +312,7 @@ def train(
     main = accelerator.is_main_process
     seen = course(settings, method, prompt, ordinary, chat, seed, device, show=main)
     learner = _learner(model, method, seen.steps, accelerator)
+    trial = learner.operations.count
 
     labels = [s.label for s in (*seen.order, *settings.validation)]
     run = _identity(labels, method, prompt, ordinary, seed, dtype, base.get_output_embeddings().weight)
@@ -319,4 +331,5 @@ def train(
         save_adapter(model, out)
         shutil.rmtree(scratch, ignore_errors=True)
     trainable = sum(p.numel() for p in learner.parameters.values())
-    return Trained(pd.DataFrame(done.rows), done.best_step, trainable, done.tokens, done.unpacked)
+    operations = trial + done.operations
+    return Trained(pd.DataFrame(done.rows), done.best_step, trainable, done.tokens, done.unpacked, operations)

@@ -90,6 +90,9 @@ class TrieLoss(nn.Module):
             with torch.no_grad(), self.model.disable_adapter():  # type: ignore[operator]
                 reference = self.body.rows(batch.rows, batch.prefix)[batch.scored].to(head.weight.dtype)
         hidden = self.body.rows(batch.rows, batch.prefix)[batch.scored].to(head.weight.dtype)
+        # Logits, their gradient for the hidden states, and the base's logits.
+        products = 2 if reference is None else 3
+        self.body.operations.count += products * 2 * head.weight.numel() * len(hidden)
         per_row = hidden.new_zeros(len(hidden), dtype=torch.float32).index_add_(0, batch.entry, batch.weight)
         loss: Tensor = _WeightedCrossEntropy.apply(  # type: ignore[no-untyped-call]
             hidden, head.weight, self.body.head32, head.bias,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from transformers import DynamicCache, LlamaModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from calibnb.errors import UserError
+from calibnb.models.operations import Operations
 from calibnb.trees.trie import Bools, Floats, Ints, Trie, ancestors_of, build
 
 # The forward argument for the keys and values of earlier tokens was renamed within transformers 5.
@@ -211,6 +212,11 @@ class Body:
     temperature : float
         Divides the logits, in every measurement and in sampling.
 
+    Attributes
+    ----------
+    operations : Operations
+        What the model has done since, the trial of it included.
+
     Raises
     ------
     UserError
@@ -225,6 +231,7 @@ class Body:
         self.decoder: Any = inner.get_decoder()
         self.head: nn.Linear = inner.get_output_embeddings()
         self._head32: Tensor | None = None
+        self.operations = Operations(inner)
         config = inner.config.get_text_config()
         try:
             in_tree, by_head = self._errors(inner, config.vocab_size)
@@ -267,7 +274,7 @@ class Body:
             return output
 
         with _evaluating(inner):
-            with self.decoder.register_forward_hook(widen):
+            with self.decoder.register_forward_hook(widen), self.counting():
                 texts = torch.cat([prefix.expand(2, -1), answers], dim=1).to(self.device)
                 logits = inner(input_ids=texts, use_cache=False).logits.float()
             cache = self.encode(prefix.tolist())
@@ -282,7 +289,7 @@ class Body:
             )
             tree = self.forward(token, position, visible, key_position, cache)
         expected = last[0][:, len(prefix) :].float()
-        of_head = head_logits((WIDE * last[0]).to(self.dtype), self.head32, self.head.bias)
+        of_head = self._by_head((WIDE * last[0]).to(self.dtype))
 
         def relative(found: Tensor, own: Tensor) -> Tensor:
             """Along the last dimension; 0 where both are 0."""
@@ -312,6 +319,10 @@ class Body:
             self._head32 = self.head.weight.detach().float()
         return self._head32
 
+    def counting(self) -> AbstractContextManager[None]:
+        """Within it attention counts for `operations` whoever runs the model; its layers always do."""
+        return self.operations.attention(self.decoder.config._attn_implementation)
+
     def forward(
         self, token: Tensor, position: Tensor, visible: Tensor, key_position: Tensor, cache: DynamicCache | None
     ) -> Tensor:
@@ -319,7 +330,8 @@ class Body:
         dtype = (
             torch.get_autocast_dtype(self.device.type) if torch.is_autocast_enabled(self.device.type) else self.dtype
         )
-        with _masks(self.decoder.config._attn_implementation, visible, position, key_position, dtype):
+        own = _masks(self.decoder.config._attn_implementation, visible, position, key_position, dtype)
+        with own, self.counting():
             output = self.decoder(
                 input_ids=token,
                 position_ids=position,
@@ -359,8 +371,13 @@ class Body:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits ``[r, v]`` in float32, divided by the temperature, from hidden states ``[r, h]``."""
-        logits = head_logits(hidden.to(self.dtype), self.head32, self.head.bias)
+        logits = self._by_head(hidden.to(self.dtype))
         return logits if self.temperature == 1 else logits / self.temperature
+
+    def _by_head(self, hidden: Tensor) -> Tensor:
+        """What the head makes of hidden states ``[..., h]``, in float32."""
+        self.operations.count += 2 * self.head32.numel() * (hidden.numel() // hidden.shape[-1])
+        return head_logits(hidden, self.head32, self.head.bias)
 
     def log_probabilities(self, hidden: Tensor) -> Tensor:
         """Next-token log-probabilities ``[r, v]`` in float32 from hidden states ``[r, h]``."""

@@ -240,18 +240,21 @@ class Ask(Protocol):
 class Journal:
     """Answers on disk while a stage runs, so that a killed run resumes where it stopped.
 
-    One line of JSON for a prompt and a batch of its draws. `about` says whose answers they are (model, adapter, seed):
-    lines about others are not read. A line that a kill left half written is the last one, and is dropped.
+    One line of JSON for a prompt and a batch of its draws, with the floating-point operations that they took, so that a
+    resumed run counts what a whole one does. `about` says whose answers they are (model, adapter, seed): lines about
+    others are not read. A line that a kill left half written is the last one, and is dropped.
     """
 
     def __init__(self, path: Path, about: str) -> None:
         self.path, self.about = path, about
         self.known: dict[str, list[str]] = {}
+        self.taken: dict[str, int] = {}  # operations of a killed run, by key, until they are counted
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
         for line in whole.splitlines():
             entry = json.loads(line)
-            self.known[entry["key"]] = entry["answers"]
+            if entry.keys() >= {"key", "answers", "operations"}:  # it once had fewer keys
+                self.known[entry["key"]], self.taken[entry["key"]] = entry["answers"], entry["operations"]
         with room(path), path.open("ab") as file:
             file.truncate(len(whole) + 1 if whole else 0)  # nothing is written anew that a full disk could lose
 
@@ -260,9 +263,9 @@ class Journal:
         about = [self.about, list(ids), first, draws, max_new_tokens, ended]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
-    def add(self, key: str, answers: list[str]) -> None:
+    def add(self, key: str, answers: list[str], operations: int) -> None:
         self.known[key] = answers
-        line = json.dumps({"key": key, "answers": answers}) + "\n"
+        line = json.dumps({"key": key, "answers": answers, "operations": operations}) + "\n"
         with room(self.path, len(line)), self.path.open("a", encoding="utf-8") as file:
             file.write(line)
 
@@ -304,12 +307,15 @@ class Sampler:
                 keys = [self.journal.key(i, first, some, max_new_tokens, self.ended) for i in ids]
                 missing = {k: i for k, i in zip(keys, ids, strict=True) if k not in self.journal.known}
                 bar.update((len(ids) - len(missing)) * some)
-                names = list(missing)
+                names, operations = list(missing), self.body.operations
+                operations.count += sum(self.journal.taken.pop(key, 0) for key in set(keys))
+                before = operations.count
                 for place, texts in sample(
                     self.body, self.chat, list(missing.values()), draws=some, max_new_tokens=max_new_tokens,
                     batch=self.batch, seed=self.seed, first=first, ended=self.ended,
                 ):  # fmt: skip
-                    self.journal.add(names[place], texts)
+                    self.journal.add(names[place], texts, operations.count - before)
+                    before = operations.count
                     bar.update(some)
                 for own, key in zip(answers, keys, strict=True):
                     own += self.journal.known[key]

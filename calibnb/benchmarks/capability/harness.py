@@ -125,6 +125,10 @@ class Harness(HFLM):  # type: ignore[misc]
                         found[place] = value
         return found
 
+    def _model_generate(self, *arguments: Any, **how: Any) -> Any:
+        with self.body.counting():
+            return super()._model_generate(*arguments, **how)
+
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         text = self.chat.render(chat_history, add_generation_prompt, continue_final_message=not add_generation_prompt)
         return text + self.chat.forced if add_generation_prompt else text

@@ -16,7 +16,7 @@ ENUMERATED = Table("language", Parquet("language", "exact"))
 PARAPHRASES = Table("language", Parquet("language", "paraphrases"))
 
 
-def _in_language(table: Table, kind: str, error: str, item: str) -> tuple[Section, Section]:
+def _in_language(table: Table, kind: str, error: str, item: str) -> tuple[Section, Section, Section]:
     """Values and comparisons of the suites in a table.
 
     Parameters
@@ -42,10 +42,9 @@ def _in_language(table: Table, kind: str, error: str, item: str) -> tuple[Sectio
         row(error, question="What is the error of {variant} on {suite}?", unit="1 = the best constant answer"),
         row("valid_mass", question="What is the validity of {variant} on {suite}?", unit="probability"),
     )
-    closer = row(
+    closer = partial(
+        row,
         error,
-        of="own",
-        against="controls",
         id="language.{suite}.{variant}.error_vs_{against}",
         question="Is {variant} closer to the stated law than {reference} on {suite}?",
         claim="{variant} has a smaller error on {suite} than {reference}",
@@ -54,7 +53,7 @@ def _in_language(table: Table, kind: str, error: str, item: str) -> tuple[Sectio
         rule=verdicts.below_zero,
         rare="valid_mass",
     )
-    return values, (closer,)
+    return values, (closer(of="own", against="controls"),), (closer(of=("hard",), against="soft"),)
 
 
 CLAIMS: Chapter = (

@@ -41,20 +41,19 @@ NOVELTY: Section = (
         unit="share of answers",
     ),
 )
-MORE_NOVELTY: Section = (
-    _novelty(
-        "distinct",
-        of="own",
-        against="controls",
-        id="novelty.{variant}.distinct_vs_{against}",
-        question="Does {variant} give more different answers than {reference}?",
-        claim="{variant} gives more different answers to a prompt than {reference}",
-        unit="difference in answers",
-        source="results/novelty/{slug}/{variant}/prompts.parquet",
-        rule=verdicts.above_zero,
-        alike="numbers",
-    ),
+_more = partial(
+    _novelty,
+    "distinct",
+    id="novelty.{variant}.distinct_vs_{against}",
+    question="Does {variant} give more different answers than {reference}?",
+    claim="{variant} gives more different answers to a prompt than {reference}",
+    unit="difference in answers",
+    source="results/novelty/{slug}/{variant}/prompts.parquet",
+    rule=verdicts.above_zero,
+    alike="numbers",
 )
+MORE_NOVELTY: Section = (_more(of="own", against="controls"),)
+HARD_OR_SOFT: Section = (_more(of=("hard",), against="soft"),)
 
 BENCHMARK = Benchmark(
     "novelty",
@@ -69,6 +68,6 @@ BENCHMARK = Benchmark(
         Measure("short", "comparisons decided by shared words (share)"),
         Measure("empty", "empty answers", "lower"),
     ),
-    (NOVELTY, MORE_NOVELTY),
+    (NOVELTY, MORE_NOVELTY, HARD_OR_SOFT),
     kept={"prompts": as_it_is},
 )

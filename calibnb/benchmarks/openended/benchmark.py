@@ -44,31 +44,30 @@ ANSWERS: Section = (
         unit="total variation, mean over categories",
     ),
 )
-_more_answers = partial(
+_unique = partial(
     _answer,
-    of="own",
-    against="controls",
+    "unique_fraction_folded",
+    id="openended.{variant}.unique_vs_{against}",
+    question="Does {variant} answer open-ended prompts with more variety than {reference}?",
+    claim="{variant} answers with more variety than {reference}",
+    unit="difference of the shares of unique answers",
     source="results/openended/{slug}/{variant}/categories.parquet",
     rule=verdicts.above_zero,
+    alike="numbers",
 )
-MORE_ANSWERS: Section = (
-    _more_answers(
-        "unique_fraction_folded",
-        id="openended.{variant}.unique_vs_{against}",
-        question="Does {variant} answer open-ended prompts with more variety than {reference}?",
-        claim="{variant} answers with more variety than {reference}",
-        unit="difference of the shares of unique answers",
-        alike="numbers",
-    ),
-    _more_answers(
-        "valid_unique_fraction",
-        id="openended.{variant}.members_vs_{against}",
-        question="Does {variant} name more members of closed categories than {reference}?",
-        claim="{variant} names more different members of closed categories than {reference}",
-        unit="difference of the shares of what as many draws could name",
-        rare="member_mass",
-    ),
+_members = partial(
+    _answer,
+    "valid_unique_fraction",
+    id="openended.{variant}.members_vs_{against}",
+    question="Does {variant} name more members of closed categories than {reference}?",
+    claim="{variant} names more different members of closed categories than {reference}",
+    unit="difference of the shares of what as many draws could name",
+    source="results/openended/{slug}/{variant}/categories.parquet",
+    rule=verdicts.above_zero,
+    rare="member_mass",
 )
+MORE_ANSWERS: Section = (_unique(of="own", against="controls"), _members(of="own", against="controls"))
+HARD_OR_SOFT: Section = (_unique(of=("hard",), against="soft"), _members(of=("hard",), against="soft"))
 
 BENCHMARK = Benchmark(
     "openended",
@@ -90,6 +89,6 @@ BENCHMARK = Benchmark(
         Measure("valid_share", "members among the answers (share)", "higher"),
         Measure("valid_unique_fraction", "members named, of as many as draws could name", "higher"),
     ),
-    (ANSWERS, MORE_ANSWERS),
+    (ANSWERS, MORE_ANSWERS, HARD_OR_SOFT),
     kept={"categories": as_it_is, "coverage": as_it_is},
 )

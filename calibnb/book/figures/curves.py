@@ -136,6 +136,28 @@ def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
     return finished(figure)
 
 
+def bin_edges(law: Law, low: float, high: float, bins: int = 24) -> Floats:
+    """Edges of equal bins between two numbers, a heavy tail left out; of a discrete law, of equally many integers."""
+    if is_discrete(law):
+        step = ceil((high - low + 1) / (2 * bins))
+        return np.arange(np.ceil(low) - 0.5, np.floor(high) + step, step)
+    median, spread = law.median(), _quartile_range(law)
+    return np.linspace(max(low, median - 6 * spread), min(high, median + 6 * spread), bins + 1)
+
+
+def target_in_bins(law: Law, edges: Floats) -> Floats:
+    """Probabilities of a law in the bins ``[len(edges) - 1]``, of which the outer two hold all that lies beyond."""
+    return np.diff(np.concatenate(([0.0], law.cdf(edges[1:-1]), [1.0])))
+
+
+def answers_in_bins(values: npt.ArrayLike, masses: npt.ArrayLike, edges: Floats) -> Floats:
+    """Shares of answers' mass in the bins, as :func:`target_in_bins`."""
+    weight = np.asarray(masses, float)
+    place = np.searchsorted(edges[1:-1], np.asarray(values, float), side="left")
+    shares: Floats = np.bincount(place, weight, minlength=len(edges) - 1) / weight.sum()
+    return shares
+
+
 def density_grid(settings: Sequence[Overlay], *, variants: Sequence[str], columns: int = 3, bins: int = 24) -> Figure:
     """Probability in equal bins (integers where the law is discrete), one panel a setting.
 
@@ -145,23 +167,14 @@ def density_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
     figure, axes = panel_grid(len(settings), columns, 3.1, 2.7)
     strokes = _strokes(variants)
     for axis, setting in zip(axes, settings, strict=True):
-        low, high = setting.low, setting.high
-        if is_discrete(setting.law):
-            step = ceil((high - low + 1) / (2 * bins))
-            edges: Floats = np.arange(np.ceil(low) - 0.5, np.floor(high) + step, step)
-        else:
-            median, spread = setting.law.median(), _quartile_range(setting.law)
-            edges = np.linspace(max(low, median - 6 * spread), min(high, median + 6 * spread), bins + 1)
-        inner = edges[1:-1]
-        target = np.diff(np.concatenate(([0.0], setting.law.cdf(inner), [1.0])))
+        edges = bin_edges(setting.law, setting.low, setting.high, bins)
+        target = target_in_bins(setting.law, edges)
         axis.stairs(target, edges, fill=True, color=_AREA)
         axis.stairs(target, edges, color=look("target").colour, linewidth=1)
         for variant in variants:
             if variant not in setting.answers or not np.sum(setting.answers[variant][1]) > 0:
                 continue
-            values, masses = (np.asarray(a, float) for a in setting.answers[variant])
-            height = np.bincount(np.searchsorted(inner, values, side="left"), masses, minlength=len(target))
-            axis.stairs(height / masses.sum(), edges, **strokes[variant])
+            axis.stairs(answers_in_bins(*setting.answers[variant], edges), edges, **strokes[variant])
         axis.set_title(_wrapped(setting.title), size=10)
         axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=is_discrete(setting.law)))

@@ -1,4 +1,4 @@
-"""Training: losses, learning curves, how prompts are packed."""
+"""Training: losses, learning curves, how prompts are packed, what it takes beside all else."""
 
 from __future__ import annotations
 
@@ -129,4 +129,32 @@ def packed_rows(kinds: npt.ArrayLike, names: Sequence[str]) -> Figure:
     axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axis.set_yticks(range(0, len(cells), ceil(len(cells) / 8)))
     shared_legend(figure, [Patch(facecolor=c, edgecolor="#888888") for c in colours], list(names))
+    return finished(figure)
+
+
+def operations(frame: pd.DataFrame, *, training: str) -> Figure:
+    """What each kind of stage takes: a bar each, with its number and share; that of training is hatched.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``kind, tflop``, from top to bottom; 10^12 floating-point operations.
+    training : str
+        The kind that is training.
+    """
+    figure, (axis,) = panel_grid(1, 1, 7.6, 0.34 * len(frame) + 0.9)
+    trains = frame["kind"] == training
+    colours = np.where(trains, look("soft").colour, look("base").colour)
+    bars = axis.barh(frame["kind"], frame["tflop"], color=colours, edgecolor="white", height=0.7)
+    for bar in np.asarray(bars.patches)[trains.to_numpy()]:
+        bar.set_hatch("//")
+    shares = frame["tflop"] / frame["tflop"].sum()
+    axis.bar_label(
+        bars, [f"{n:.3g}  ({s:.0%})" for n, s in zip(frame["tflop"], shares, strict=True)], padding=4, size=9
+    )
+    axis.set(xlabel="TFLOP (share of all)")
+    axis.margins(x=0.25)
+    axis.set_xlim(left=0)
+    axis.grid(axis="y", visible=False)
+    axis.invert_yaxis()
     return finished(figure)

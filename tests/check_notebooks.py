@@ -2,8 +2,8 @@
 
 Prints a line for each that is not and exits with 1. A notebook has no outputs and no execution counts,
 every cell has an id, a cell tagged `parameters` assigns names alone, and a cell that shows a figure declares
-its caption and the text that stands in its place. A notebook that is run many times defines no labels, which
-would clash in the book.
+its caption and the text that stands in its place. No cell of a page hides behind a bar. A notebook that is run
+many times defines no labels, which would clash in the book.
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ def _cell_problems(cell: dict[str, Any], alone: bool) -> Iterator[str]:
                 yield "shows a figure without alt text (metadata mystnb.image.alt)"
             if "display" in calls(source):
                 yield "displays something beside its figure, which would get the figure's caption, too"
+        bars = [tag for tag in cell["metadata"].get("tags", []) if tag.startswith("hide-")]
+        if alone and bars:
+            yield f"is behind a bar ({', '.join(bars)}): what readers need not see is removed, tables stand in a fold"
         if not alone and "name" in shown.get("figure", {}):
             yield f"names its figure {shown['figure']['name']}, but the notebook is run many times"
 

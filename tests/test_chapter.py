@@ -194,6 +194,94 @@ def test_claims_are_shown_with_their_model_where_there_are_several() -> None:
     assert "<td>tiny</td>" in several and "<td>other</td>" in several
 
 
+def test_where_no_run_has_tables_a_page_says_so_and_asks_nothing() -> None:
+    absent = replace(LARGE, root=Path("nowhere/results"))
+    for benchmark in BENCHMARKS.values():
+        found = chapter.Chapter(benchmark, [absent])
+        assert found.runs == [] and found.summary.empty and found.judged().empty
+        assert found.frame("any").empty
+        assert found.each(found.frame("any"), lambda part: part, by="family").columns.tolist()[:3] == [
+            "model",
+            "variant",
+            "family",
+        ]
+        assert chapter.NOTHING in str(found.answer(lambda model: "x").data)
+        assert chapter.NOTHING in str(found.shows(lambda model: "x").data)
+        folds = str(found.folds().data)
+        assert folds.count("<details") == 1 and "Shown: no run." in folds
+    (axis,) = chapter.Chapter(BENCHMARKS["openended"], []).picture().axes
+    assert [text.get_text() for text in axis.texts] == ["No run that is present has anything to show here."]
+
+
+def test_a_page_answers_model_by_model(two: Sequence[Run]) -> None:
+    found = chapter.Chapter(BENCHMARKS["openended"], two)
+    html = str(found.answer(lambda model: f"<em>{len(model)}</em>").data)
+    labels = [
+        "<code>tiny</code>: <em>4</em>",
+        "<code>other</code>: <em>5</em>",
+        "<code>tiny (large)</code>: <em>12</em>",
+    ]
+    assert html == f'<p class="answer">{"<br>".join(labels)}</p>'
+
+
+def test_numbers_are_those_of_the_summary_that_exist(two: Sequence[Run]) -> None:
+    path = OWN.root / "openended" / "tiny" / "soft" / "categories.parquet"
+    pd.read_parquet(path).assign(member_mass=0.009).to_parquet(path)
+    found = chapter.Chapter(BENCHMARKS["openended"], two)
+    here = found.summary[(found.summary["model"] == "tiny") & (found.summary["measure"] == "uniform_tv")]
+    expected = here.set_index("variant")["value"].drop("soft")
+    numbers = found.numbers("tiny", "uniform_tv", digits=3, scale=10, unit=" x")
+    assert list(numbers) == list(expected.index)
+    assert all(f">{10 * expected[variant]:.3f}</span> x" in text for variant, text in numbers.items())
+    shares = found.shares("tiny", "uniform_tv")
+    assert all(f">{100 * expected[variant]:.0f}</span>\N{NO-BREAK SPACE}%" in text for variant, text in shares.items())
+    of_split = chapter.Chapter(BENCHMARKS["structured"], two).numbers("tiny", "valid_mass", "held_out")
+    assert set(of_split) == set(VARIANTS)
+
+
+def test_verdicts_are_those_of_the_findings_of_a_model(two: Sequence[Run]) -> None:
+    found = chapter.Chapter(BENCHMARKS["openended"], two)
+    for label, tail in (("tiny", ""), ("other", "@other"), ("tiny (large)", "")):
+        rows = found.judged()
+        rows = rows[rows["model"] == label].set_index("id")
+        verdicts = found.verdicts(label, "openended.{variant}.unique_vs_format")
+        assert verdicts == {
+            variant: rows.loc[name, "verdict"]
+            for variant in found.variants
+            if (name := f"openended.{variant}.unique_vs_format{tail}") in rows.index
+        }
+        quoted = found.quoted(label, "openended.{variant}.numbers", digits=3)
+        assert set(quoted) == set(found.summary[found.summary["model"] == label]["variant"])
+        assert all(f">{rows.loc[f'openended.{v}.numbers{tail}', 'value']:.3f}<" in text for v, text in quoted.items())
+    told = found.outcomes("tiny", "openended.{variant}.unique_vs_{against}", "more", "less")
+    assert "the format control" in told and "with <em>soft</em>" in told
+    assert found.outcomes("tiny", "openended.{variant}.nothing_vs_{against}", "more", "less").startswith("no claim")
+    assert found.hard_or_soft("tiny", "openended.{variant}.nothing_vs_{against}", "more", "less") == ""
+    mixing = chapter.Chapter(BENCHMARKS["mixing"], two)
+    assert mixing.hard_or_soft("tiny", "mixing.{variant}.error_vs_{against}", "more", "less").startswith(
+        " With <em>hard</em>, "
+    )
+
+
+def test_parts_are_summed_up_by_model_variant_and_column(two: Sequence[Run]) -> None:
+    found = chapter.Chapter(BENCHMARKS["openended"], two)
+    frame = found.frame("categories")
+    counted = found.each(frame, lambda part: pd.DataFrame([{"value": len(part)}]), by="category")
+    expected = frame.groupby(["model", "variant", "category"], sort=False).size()
+    assert counted.set_index(["model", "variant", "category"])["value"].to_dict() == expected.to_dict()
+
+
+def test_the_end_of_a_page_counts_what_is_folded(two: Sequence[Run]) -> None:
+    found = chapter.Chapter(BENCHMARKS["openended"], two)
+    html = str(found.folds(chapter.page.fold("More", "<p>x</p>")).data)
+    titles = [part.partition("</summary>")[0] for part in html.split("<summary>")[1:]]
+    claimed = found.judged().query("claim != ''")["verdict"].value_counts()
+    assert titles[0].startswith("Claims: ") and titles[2:] == ["More", "Runs on this page"]
+    assert set(titles[0].removeprefix("Claims: ").split(", ")) == {f"{n} {v}" for v, n in claimed.items()}
+    assert titles[1] == f"All measures (13) of all variants ({len(found.variants)}), with 95 % intervals"
+    assert "<code>tiny (large)</code>" in html
+
+
 # ------------------------------------------------------------------------------------ the same picture for each
 
 
@@ -224,7 +312,7 @@ def test_two_values_are_a_part_each() -> None:
     frame = pd.DataFrame({"model": ["b", "b", "a"], "x": [1, 2, 9]})
     figure = style.each(drawn, frame)
     assert titles(figure) == ["b", "a"]
-    lines = [part.axes[0].lines[0].get_ydata() for part in figure.subfigs]
+    lines = [part.subfigs[0].axes[0].lines[0].get_ydata() for part in figure.subfigs]
     assert [list(line) for line in lines] == [[1, 2], [9]]
     assert tuple(figure.get_size_inches()) == (3.0, pytest.approx(2 * 2.4))
     assert titles(style.each(drawn, frame, by="x")) == ["1", "2", "9"]

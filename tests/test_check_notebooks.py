@@ -42,6 +42,7 @@ def test_a_clean_notebook_passes(tmp_path: Path) -> None:
         (lambda cells: cells[2].metadata.pop("mystnb"), "cell 2 (figure) shows a figure without alt text"),
         (lambda cells: cells[2].metadata.mystnb.figure.update(caption=" "), "a figure without a caption"),
         (lambda cells: cells[2].update(source="display(x)\ndrawings.trie_drawing(a)"), "displays something"),
+        (lambda cells: cells[2].metadata.update(tags=["hide-output"]), "cell 2 (figure) is behind a bar (hide-output)"),
         (lambda cells: cells[1].metadata.pop("tags"), "0 cells are tagged parameters"),
         (lambda cells: cells[1].update(source="import os"), "the parameters cell does more than assign"),
         (lambda cells: cells.pop(0), "the first cell has no title"),

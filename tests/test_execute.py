@@ -224,6 +224,31 @@ def test_normalise_takes_out_widgets_and_joins_stdout() -> None:
     assert executed.cells[0].outputs[0].text == "one "  # the given notebook is not changed
 
 
+def test_values_of_a_page_are_not_shown_where_their_defaults_are_not_to_be() -> None:
+    def tags(*of_defaults: str) -> list[list[str]]:
+        cells = [new_code_cell("a = 1"), new_code_cell("a = 2")]
+        for cell, given in zip(cells, (["parameters", *of_defaults], ["injected-parameters"]), strict=True):
+            cell.metadata["tags"] = given
+        return [cell.metadata.tags for cell in normalise(new_notebook(cells=cells), Path("/x")).cells]
+
+    assert tags() == [["parameters", "remove-cell"], ["injected-parameters", "hide-input"]]
+    assert tags("remove-cell") == [["parameters", "remove-cell"], ["injected-parameters", "remove-cell"]]
+
+
+@pytest.mark.parametrize(("fixed", "text"), [({"alt": "Dots."}, "Dots. soft 0.5"), ({}, "soft 0.5")])
+def test_what_a_picture_says_of_itself_stands_behind_its_alt_text(fixed: dict[str, str], text: str) -> None:
+    cell = new_code_cell("x")
+    cell.metadata = {"mystnb": {"figure": {"caption": "c"}, "image": fixed}} if fixed else {}
+    data = {"image/png": "eA==", "text/plain": "x"}
+    cell.outputs = [new_output("execute_result", data=data, metadata={"image/png": {"width": 3, "alt": "soft 0.5"}})]
+    plain = new_code_cell("y", metadata={"mystnb": {"image": {"alt": "As it was."}}})
+    plain.outputs = [new_output("display_data", data=data, metadata={"image/png": {"width": 3}})]
+    found, other = normalise(new_notebook(cells=[cell, plain]), Path("/x")).cells
+    assert found.metadata.mystnb.image.alt == text
+    assert found.outputs[0].metadata == {"image/png": {"width": 3}}
+    assert other.metadata == {"mystnb": {"image": {"alt": "As it was."}}}
+
+
 @pytest.mark.parametrize("text", ["./two words #2", "./it's", "on", "1e3", "null", "[a", "a: b", "'", "", "é", '"\\n"'])
 def test_a_text_on_the_command_line_is_itself(project: Path, text: str) -> None:
     given = [("model", text), ("seed", "7"), ("sizes", "[1, a]")]

@@ -270,6 +270,31 @@ def test_headline_draws_each_value_at_its_place():
         assert hollow == [book_style.look("base").colour]
 
 
+@pytest.mark.parametrize(("far", "scale"), [(4.9, "linear"), (5.1, "log")])
+def test_headline_is_logarithmic_where_one_would_press_the_others_to_the_edge(far, scale):
+    frame = headline_frame()
+    frame["high"] = frame["high"].clip(upper=4.0)
+    frame.loc[frame.index[0], "high"] = far
+    figure = points.headline(frame, variants=VARIANTS, splits=SPLITS)
+    assert {axis.get_xscale() for axis in figure.axes} == {scale}
+
+
+@pytest.mark.parametrize("draw", [curves.overlay_grid, curves.density_grid])
+def test_of_calibrated_variants_each_later_one_is_narrower(draw):
+    law = stats.norm(0, 1)
+    names = ["base", "format", "soft", "hard", "near"]
+    shown = curves.Overlay("n", law, -3, 3, dict.fromkeys(names, ([-1.0, 0.0, 1.0], [1, 2, 1])))
+    (axis,) = draw([shown], variants=names).axes
+    colours = {book_style.look(name, names).colour: name for name in names}
+    drawn = {
+        colours[to_hex(line.get_color() if hasattr(line, "get_color") else line.get_edgecolor()).upper()]: line
+        for line in [*axis.lines, *axis.patches]
+        if to_hex(line.get_color() if hasattr(line, "get_color") else line.get_edgecolor()).upper() in colours
+    }
+    soft, hard, near = (drawn[name].get_linewidth() for name in ("soft", "hard", "near"))
+    assert soft > hard > near and drawn["base"].get_linewidth() == drawn["format"].get_linewidth() == near
+
+
 def test_headline_leaves_a_missing_variant_out():
     frame = headline_frame().query("variant != 'base'")
     figure = points.headline(frame, variants=VARIANTS, splits=["unseen"])
@@ -395,9 +420,10 @@ def test_the_band_of_a_perfect_sampler_lies_around_the_target():
     law = stats.binom(5, 0.4)
     shown = [curves.Overlay("b", law, 0, 5, {"soft": ([1.0], [1.0])}, band) for band in (0.3, 0.0)]
     banded, plain = curves.overlay_grid(shown, variants=["soft"]).axes
-    (band,) = banded.collections
+    area, band = banded.collections
+    assert area.get_paths()[0].vertices[:, 1].min() == 0  # the target's, down to the axis
     heights = band.get_paths()[0].vertices[:, 1]
-    assert not plain.collections
+    assert len(plain.collections) == 1
     assert heights.min() == 0 and heights.max() == 1  # no probability is outside
     for reached in law.cdf([1, 2]):
         assert any(np.isclose(heights, reached + 0.3)) == (reached < 0.7)

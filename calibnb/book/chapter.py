@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from calibnb.benchmarks.declaration import Benchmark
-from calibnb.book import style, tables
+from calibnb.book import page, style, tables
 from calibnb.book.figures import points
 from calibnb.evidence import claims, results, runs
 from calibnb.evidence.runs import Run
@@ -24,6 +26,9 @@ from calibnb.models.places import place
 
 Frame = pd.DataFrame
 FINDINGS = Path("results/findings")
+NOTHING = "No run that is present has measured this."
+VERDICTS = ("supported", "refuted", "open", "not comparable", "not determined")
+FINDING = ("id", "question", "claim", "value", "low", "high", "unit", "source", "verdict", "model")
 
 
 def present(study: Any, committed: str | Path, *, own: bool) -> list[Run]:
@@ -76,6 +81,8 @@ def _joined(parts: Sequence[tuple[Run, Frame]]) -> Frame:
 class Chapter:
     """A benchmark over all runs that are present.
 
+    Where none has its tables, frames have no rows, pictures and answers say so: pages need not ask.
+
     Attributes
     ----------
     runs
@@ -89,7 +96,9 @@ class Chapter:
         self.benchmark = benchmark
         parts, self.notes = _read(shown, self._summarise)
         self.runs = [run for run, _ in parts]
-        self.summary = _joined(parts)
+        groups = [benchmark.groups] if benchmark.groups else []
+        empty = pd.DataFrame(columns=["model", "variant", *groups, "measure", "value", "low", "high"])
+        self.summary = _joined(parts) if parts else empty
         names = ", ".join(f"`{run.label(model)}`" for run in self.runs for model in run.models)
         self.notes.insert(0, f"Shown: {names or 'no run'}.")
 
@@ -143,7 +152,145 @@ class Chapter:
             )
             for run, model in self.models()
         ]
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["model", "variant", "seed"])
+
+    def each(self, frame: Frame, sum_up: Callable[[Frame], Frame], *, by: str = "") -> Frame:
+        """What becomes of every model's and variant's part of a frame.
+
+        Parameters
+        ----------
+        frame : Frame
+            Rows with ``model, variant``.
+        sum_up : Callable[[Frame], Frame]
+            Makes rows of ``value, low, high``, and what else a picture needs, of a part.
+        by : str
+            A column whose values have a part each.
+
+        Returns
+        -------
+        Frame
+            The rows with ``model, variant`` and the column `by`.
+        """
+        keys = ["model", "variant", *([by] if by else [])]
+        groups = frame.groupby(keys, sort=False) if len(frame) else ()
+        parts = [sum_up(part).assign(**dict(zip(keys, map(str, key), strict=True))) for key, part in groups]
+        empty = pd.DataFrame(columns=[*keys, "measure", "value", "low", "high"])
+        return pd.concat(parts, ignore_index=True) if parts else empty
+
+    def answer(self, say: Callable[[str], str]) -> HTML:
+        """What was found, a sentence of HTML for every model."""
+        return page.answer("<br>".join(self._said(say)) or NOTHING)
+
+    def shows(self, say: Callable[[str], str]) -> HTML:
+        """What else a page shows: paragraphs as :meth:`answer` has them, in the size of the text."""
+        return page.paragraphs(*(self._said(say) or [NOTHING]))
+
+    def _said(self, say: Callable[[str], str]) -> list[str]:
+        return [f"<code>{escape(label)}</code>: {say(label)}" for label in self.labels]
+
+    def numbers(
+        self, model: str, measure: str, group: str = "", *, digits: int = 2, scale: float = 1.0, unit: str = ""
+    ) -> dict[str, str]:
+        """A measure of a model's variants as HTML that shows its interval when pointed at.
+
+        Parameters
+        ----------
+        model : str
+            What pages call it.
+        measure, group : str
+            Which rows of the summary.
+        digits : int
+            Decimal places.
+        scale : float
+            What values are multiplied by.
+        unit : str
+            What stands behind each.
+
+        Returns
+        -------
+        dict[str, str]
+            By variant; one of which it cannot be read is missing.
+        """
+        here = self.summary[(self.summary["model"] == model) & (self.summary["measure"] == measure)]
+        if group:
+            here = here[here[self.benchmark.groups] == group]
+        rows = here[here["value"].notna()]
+        ends = scale * rows[["value", "low", "high"]].to_numpy(float)
+        return {
+            variant: page.number(value, low, high, digits) + unit
+            for variant, (value, low, high) in zip(rows["variant"], ends.tolist(), strict=True)
+        }
+
+    def shares(self, model: str, measure: str, group: str = "") -> dict[str, str]:
+        """Probabilities or shares as :meth:`numbers` has them, in per cent."""
+        return self.numbers(model, measure, group, digits=0, scale=100, unit=f"{results.NBSP}%")
+
+    def verdicts(self, model: str, finding: str) -> dict[str, str]:
+        """Verdicts on a claim by variant, in the order of the variants.
+
+        Parameters
+        ----------
+        model : str
+            What pages call it.
+        finding : str
+            The id of the claim's finding, in which ``{variant}`` stands for a variant.
+        """
+        return verdicts(self.judged(), model, finding, self.variants)
+
+    def quoted(self, model: str, finding: str, digits: int = 2) -> dict[str, str]:
+        """Values of findings by variant as HTML that shows its interval: `finding` as in :meth:`verdicts`."""
+        rows = _by_variant(self.judged(), model, finding, self.variants)
+        return {
+            variant: page.number(float(row["value"]), float(row["low"]), float(row["high"]), digits)
+            for variant, row in rows.items()
+            if pd.notna(row["value"])
+        }
+
+    def outcomes(self, model: str, finding: str, better: str, worse: str) -> str:
+        """What became of a claim beside the model as it comes and beside the control, as far as it is made of them.
+
+        Parameters
+        ----------
+        model : str
+            What pages call it.
+        finding : str
+            The id of the claim's finding, with ``{variant}`` and ``{against}``.
+        better, worse : str
+            As :func:`page.outcomes` takes them, part of whose sentence is returned.
+        """
+        parts = [
+            page.outcomes(verdicts, better, worse, against)
+            for against in ("base", "format")
+            if (verdicts := self.verdicts(model, finding.replace("{against}", against)))
+        ]
+        return "; ".join(parts) or "no claim compares a calibrated variant with the model as it comes or the control"
+
+    def hard_or_soft(self, model: str, finding: str, better: str, worse: str) -> str:
+        """What became of a claim that hard is better than soft, as a sentence; empty where it is not made."""
+        verdicts = self.verdicts(model, finding.replace("{against}", "soft"))
+        if not verdicts:
+            return ""
+        text = page.outcomes(verdicts, better, worse, "soft")
+        return f" {text[0].upper()}{text[1:]}."
+
+    def spoken(self, measure: str, digits: int = 2) -> str:
+        """A measure of all variants in words, for those who do not see its picture."""
+        here = self.summary[self.summary["measure"] == measure]
+        groups = [self.benchmark.groups] if self.benchmark.groups else []
+        if groups == ["split"]:
+            here = here.assign(split=here["split"].map(style.SPLITS))
+        return page.spoken(here, ["model", *groups], digits)
+
+    def folds(self, *more: HTML, digits: int = 2) -> HTML:
+        """The end of a page: the claims, the table of all measures, what else it has, and which runs it shows."""
+        here = self.summary["measure"].isin([measure.name for measure in self.benchmark.measures])
+        count = self.summary["measure"][here].nunique()
+        title = f"All measures ({count}) of all variants ({len(self.variants)}), with 95 % intervals"
+        return page.together(
+            *([claims_fold(self.judged()), page.fold(title, self.table(digits))] if self.runs else []),
+            *more,
+            runs_fold(self.notes),
+        )
 
     def picture(self, columns: int = 3) -> Figure:
         """The pictured measures with their intervals, a panel each."""
@@ -189,6 +336,10 @@ class Chapter:
 
         Those of the reader's own run are written to ``results/findings``, where the page of all findings gathers them.
         """
+        return self._judged
+
+    @cached_property
+    def _judged(self) -> Frame:
         return judged(self.benchmark.name, (self.benchmark.claims,), self.runs)
 
 
@@ -205,7 +356,20 @@ def judged(name: str, chapters: Sequence[claims.Chapter], shown: Sequence[Run]) 
         if not run.name:
             results.write_json(found, FINDINGS / f"{name}.json")
         rows += [finding | {"model": run.label(_of_model(str(finding["id"]), run.models)[1])} for finding in found]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(FINDING))
+
+
+def verdicts(found: Frame, model: str, finding: str, variants: Sequence[str]) -> dict[str, str]:
+    """Verdicts among findings on a claim by variant: see :meth:`Chapter.verdicts`."""
+    return {variant: str(row["verdict"]) for variant, row in _by_variant(found, model, finding, variants).items()}
+
+
+def _by_variant(found: Frame, model: str, finding: str, variants: Sequence[str]) -> dict[str, dict[Any, Any]]:
+    """Findings of a model whose ids differ in the variant alone."""
+    here = found[found["model"] == model]
+    known = {row["id"].partition("@")[0]: row for row in here.to_dict("records")}
+    ids = {variant: finding.format(variant=variant) for variant in variants}
+    return {variant: known[name] for variant, name in ids.items() if name in known}
 
 
 def _of_model(finding: str, models: Sequence[str]) -> tuple[str, str]:
@@ -224,6 +388,20 @@ def claims_table(found: Frame) -> HTML:
     shown = claimed.assign(**{"value [95 %]": [tables.with_interval(*row) for row in values]})
     columns = [*(["model"] if claimed["model"].nunique() > 1 else []), "verdict", "claim", "value [95 %]", "unit"]
     return HTML(shown[columns].to_html(index=False, border=0, classes="claims"))  # type: ignore[no-untyped-call]
+
+
+def claims_fold(found: Frame) -> HTML:
+    """The claims among findings in a fold whose title counts their verdicts."""
+    counts = found["verdict"][found["claim"] != ""].value_counts().to_dict()
+    order = [name for name in (*VERDICTS, *counts) if name in counts]
+    title = ", ".join(f"{counts[name]} {name}" for name in dict.fromkeys(order)) or "none"
+    meaning = '<p><a href="findings.html">Findings</a> says what the verdicts mean.</p>'
+    return page.fold(f"Claims: {title}", meaning, claims_table(found))
+
+
+def runs_fold(notes: Sequence[str]) -> HTML:
+    """Which runs a page shows, and which it cannot, in a fold."""
+    return page.fold("Runs on this page", *(f"<p>{page.code(note)}</p>" for note in notes))
 
 
 def findings(models: Sequence[str], committed: Sequence[Run]) -> dict[str, dict[str, dict[str, Any]]]:

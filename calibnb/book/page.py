@@ -1,4 +1,4 @@
-"""Pieces of a page that are neither figure nor table: the answer in a line, numbers, cards, and what is folded away.
+"""Pieces of a page beside its tables: the answer in a line, numbers, pictures in words, cards, and what is folded away.
 
 A page says things in words and shows the numbers behind them on demand: the interval of a number when it is pointed at,
 tables in a fold that opens on a click. How they look is in book/_static/calibnb.css.
@@ -7,12 +7,17 @@ tables in a fold that opens on a click. How they look is in book/_static/calibnb
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
+import pandas as pd
+from IPython.core.pylabtools import retina_figure
 from IPython.display import HTML
+from matplotlib.figure import Figure
 
+from calibnb.evidence.claims import CONTROLS
 from calibnb.evidence.results import NBSP
 
 
@@ -37,6 +42,105 @@ def answer(sentence: str) -> HTML:
     return _html(f'<p class="answer">{sentence}</p>')
 
 
+def paragraphs(*texts: str) -> HTML:
+    """Sentences of HTML, a paragraph each."""
+    return _html("\n".join(f"<p>{text}</p>" for text in texts))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: ``soft, hard and mixed``."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def values(numbers: Mapping[str, str], most: int = 4) -> str:
+    """Numbers by variant as part of a sentence of HTML: ``1.85 as the model comes, 1.01 with soft``.
+
+    The first `most` alone, as many as a sentence can hold; the picture has the others.
+    """
+    names = {"base": "as the model comes", "format": "with the format control"}
+    texts = [f"{text} {names.get(name, f'with <em>{escape(name)}</em>')}" for name, text in numbers.items()]
+    return listed(texts[:most]) if texts else "not known"
+
+
+def outcomes(verdicts: Mapping[str, str], better: str, worse: str, against: str) -> str:
+    """What became of a claim that variants better something, as part of a sentence of HTML.
+
+    Parameters
+    ----------
+    verdicts : Mapping[str, str]
+        Variant -> the verdict on its claim.
+    better, worse : str
+        What is so where the claim is supported, and where it is refuted, up to the *than*.
+    against : str
+        The variant that they are compared with.
+
+    Returns
+    -------
+    str
+        Such as ``with soft and hard, answers lie closer to the law than with the format control; with mixed, no
+        difference from the format control is shown``.
+    """
+    reference = CONTROLS.get(against, f"<em>{escape(against)}</em>")
+    said = {
+        "supported": f"{better} than with {reference}",
+        "refuted": f"{worse} than with {reference}",
+        "open": f"no difference from {reference} is shown",
+        "not determined": f"the difference from {reference} is not determined",
+        "not comparable": f"nothing can be compared with {reference}",
+    }
+    parts = []
+    for verdict, text in said.items():
+        names = [f"<em>{escape(name)}</em>" for name, found in verdicts.items() if found == verdict]
+        if names:
+            parts.append(f"with {listed(names)}, {text}")
+    return "; ".join(parts) or f"no calibrated variant was measured beside {reference}"
+
+
+def spoken(frame: pd.DataFrame, by: Sequence[str], digits: int = 2) -> str:
+    """The values of a picture in words, for those who do not see it: ``in range: base 1.65, soft 0.75.``
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of ``variant, value`` and the columns `by`, whose values stand before the variants; nan is left out.
+    by : Sequence[str]
+        Columns.
+    digits : int
+        Decimal places.
+    """
+    here = frame[frame["value"].notna()]
+    parts = []
+    for key, part in here.groupby(list(by), sort=False) if len(here) else ():
+        pairs = zip(part["variant"], part["value"].astype(float), strict=True)
+        values = [f"{variant} {round(value, digits) + 0.0:.{digits}f}" for variant, value in pairs]
+        parts.append(f"{', '.join(map(str, key))}: {', '.join(values)}.")
+    return " ".join(parts)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that says in words what it shows, to those who do not see it.
+
+    The stage that executes the notebook puts the words behind the cell's own (``mystnb.image.alt``).
+
+    Attributes
+    ----------
+    figure : Figure
+        What is shown.
+    text : str
+        What was found, in plain words.
+    """
+
+    figure: Figure
+    text: str
+
+    def _repr_png_(self) -> tuple[str, dict[str, Any]]:
+        """At twice the screen's resolution, as other figures, with the words beside its size."""
+        data, size = retina_figure(self.figure, base64=True)  # type: ignore[no-untyped-call]
+        return data, size | {"alt": self.text}
+
+
 def fold(title: str, *parts: HTML | str) -> HTML:
     """Tables and paragraphs of HTML behind a line that opens them.
 
@@ -49,6 +153,17 @@ def fold(title: str, *parts: HTML | str) -> HTML:
     """
     inside = "\n".join(part if isinstance(part, str) else str(part.data) for part in parts)
     return _html(f'<details class="fold"><summary>{escape(title)}</summary>\n{inside}\n</details>')
+
+
+def together(*parts: HTML) -> HTML:
+    """Pieces of HTML below each other, as one output."""
+    return _html("\n".join(str(part.data) for part in parts))
+
+
+def code(text: str) -> str:
+    """Plain text with names in backticks as HTML."""
+    pieces = escape(text, quote=False).split("`")
+    return "".join(f"<code>{piece}</code>" if place % 2 else piece for place, piece in enumerate(pieces))
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,8 @@ def finished(figure: Figure) -> Figure:
 def each(draw: Callable[[Frame], Figure], frame: Frame, by: str = "model") -> Figure:
     """The same picture for every value of a column, one above the other; where there is one, the picture alone.
 
+    Where there is none, a line that says so stands in its place.
+
     Parameters
     ----------
     draw : Callable[[Frame], Figure]
@@ -163,6 +165,8 @@ def each(draw: Callable[[Frame], Figure], frame: Frame, by: str = "model") -> Fi
     by : str
         The column.
     """
+    if frame.empty:
+        return _nothing()
     values = list(frame[by].unique())
     parts = [frame[frame[by] == value] for value in values]
     if len(parts) == 1:
@@ -172,13 +176,21 @@ def each(draw: Callable[[Frame], Figure], frame: Frame, by: str = "model") -> Fi
     whole = plt.figure(figsize=(max(width for width, _ in sizes), sum(heights)), layout="constrained")
     places: Any = whole.subfigures(len(parts), 1, height_ratios=heights)
     for place, part, value in zip(places, parts, values, strict=True):
-        _PARTS.append(place)
+        place.suptitle(str(value), x=0.01, ha="left", weight="bold")
+        _PARTS.append(place.subfigures(1, 1))  # below the title, which would share its row with a legend otherwise
         try:
             draw(part)
         finally:
             _PARTS.pop()
-        place.suptitle(str(value), x=0.01, ha="left", weight="bold")
     return finished(whole)
+
+
+def _nothing() -> Figure:
+    """What stands where a picture would, were there anything to show."""
+    figure, (axis,) = panel_grid(1, 1, 7.0, 0.8)
+    axis.text(0.5, 0.5, "No run that is present has anything to show here.", ha="center", va="center")
+    axis.axis("off")
+    return finished(figure)
 
 
 def plain_log(side: XAxis | YAxis) -> None:

@@ -96,7 +96,7 @@ def determined(summary: pd.DataFrame, by: Sequence[str]) -> pd.Series[bool]:
     Series
         A truth value for each of `by`; False where one of the two does not exist.
     """
-    found = summary.pivot(index=list(by), columns="measure", values="value")
+    found = summary.pivot(index=list(by), columns="measure", values="value").reindex(columns=["nw1", "nw1_slack"])
     known = [verdicts.determined(*pair) for pair in zip(found["nw1"], found["nw1_slack"], strict=True)]
     return pd.Series(known, index=found.index, dtype=bool)
 

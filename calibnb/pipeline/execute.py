@@ -51,6 +51,8 @@ from calibnb.blocks import shown
 from calibnb.errors import UserError, full_disk, room
 
 INJECTED = "injected-parameters"
+REMOVED = "remove-cell"
+PNG = "image/png"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TEXTS = ("text/plain", "text/html", "text/markdown", "text/latex")
 
@@ -183,7 +185,9 @@ def normalise(notebook: NotebookNode, root: Path) -> NotebookNode:
     """A copy of an executed notebook in which only the code, the parameters and the results are left.
 
     `root` is the project's folder, whose name is taken out of the outputs. For the book, the cell
-    with the parameters' defaults is tagged `remove-cell`, the one with their values `hide-input`.
+    with the parameters' defaults is tagged `remove-cell`, the one with their values `hide-input`, or
+    `remove-cell`, too, where the notebook itself says so of the defaults; and what a picture says of
+    itself in words becomes part of the text that stands in its place.
     """
     notebook = copy.deepcopy(notebook)
     parameters = notebook.metadata.get("papermill", {}).get("parameters", {})
@@ -196,20 +200,31 @@ def normalise(notebook: NotebookNode, root: Path) -> NotebookNode:
             "papermill": {"parameters": parameters},
         }
     )
+    hidden = "hide-input"
     for cell in notebook.cells:
         for key in ("papermill", "execution", "ExecuteTime"):
             cell.metadata.pop(key, None)
         tags = cell.metadata.get("tags", [])
         if INJECTED in tags:
             cell.id = INJECTED  # papermill draws a random one
-            cell.metadata.tags = [*tags, "hide-input"]
+            cell.metadata.tags = [*tags, hidden]
         elif "parameters" in tags:
-            cell.metadata.tags = [*tags, "remove-cell"]
+            hidden = REMOVED if REMOVED in tags else hidden
+            cell.metadata.tags = [*(tag for tag in tags if tag != REMOVED), REMOVED]
         elif "tags" in cell.metadata and not tags:
             del cell.metadata["tags"]  # papermill gives every cell a list
         if cell.cell_type == "code":
             cell.outputs = _outputs(cell.outputs, root)
+            _describe(cell)
     return notebook
+
+
+def _describe(cell: NotebookNode) -> None:
+    """Put what the pictures of a cell say of themselves behind the text that the cell has for them."""
+    said = [output.get("metadata", {}).get(PNG, {}).pop("alt", "") for output in cell.outputs]
+    if any(said):
+        image = cell.metadata.setdefault("mystnb", NotebookNode()).setdefault("image", NotebookNode())
+        image.alt = " ".join(filter(None, [image.get("alt", ""), *said]))
 
 
 def _outputs(outputs: Sequence[NotebookNode], root: Path) -> list[NotebookNode]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from calibnb.book.style import SPLIT_COLOURS, SPLITS, finished, look, panel_grid, shared_legend
 from calibnb.laws.distances import Floats, Law, is_discrete
+
+REFERENCES = ("base", "temperature", "format")  # what calibrated variants are seen beside
+_AREA = "#DEDEDE"  # below the target's curve
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,23 @@ def _answer_cdf(values: npt.ArrayLike, masses: npt.ArrayLike, low: float, high: 
     return np.concatenate(([low], x[inside], [high])), np.concatenate(([start], cumulative[inside], [stop]))
 
 
+def _strokes(variants: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How curves are drawn over one another: of those that are calibrated each later one narrower, so none hides."""
+    calibrated = [variant for variant in variants if variant not in REFERENCES]
+    widths = {variant: 1.3 + 1.5 * place for place, variant in enumerate(reversed(calibrated))}
+    looks = {variant: look(variant, variants) for variant in variants}
+    return {
+        variant: {"color": how.colour, "linestyle": how.line, "linewidth": widths.get(variant, 1.3)}
+        for variant, how in looks.items()
+    }
+
+
+def _legend(figure: Figure, strokes: Mapping[str, Mapping[str, Any]]) -> None:
+    """The target as an area, variants as the curves are drawn."""
+    target = Patch(facecolor=_AREA, edgecolor=look("target").colour, linewidth=1)
+    shared_legend(figure, [target, *(Line2D([], [], **how) for how in strokes.values())], ["target", *strokes])
+
+
 def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], columns: int = 3) -> Figure:
     """Cumulative probability of target and answers, one panel a setting.
 
@@ -73,6 +94,7 @@ def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
     count, they set where a curve starts and ends. A law with heavy tails gets a logarithmic axis.
     """
     figure, axes = panel_grid(len(settings), columns, 3.1, 2.7, sharey=True)
+    strokes = _strokes(variants)
     for axis, setting in zip(axes, settings, strict=True):
         margin = 0.04 * (setting.high - setting.low)
         low, high = setting.low - margin, setting.high + margin
@@ -85,17 +107,17 @@ def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
             x = np.sort(np.concatenate((np.linspace(low, high, 500), x)))
             cdf = setting.law.cdf(x)
         steps: Literal["default", "steps-post"] = "steps-post" if is_discrete(setting.law) else "default"
-        axis.plot(x, cdf, drawstyle=steps, color=look("target").colour, linewidth=2.6, zorder=1)
+        fill: Literal["post"] | None = "post" if is_discrete(setting.law) else None
+        axis.fill_between(x, cdf, step=fill, color=_AREA, linewidth=0, zorder=0)
+        axis.plot(x, cdf, drawstyle=steps, color=look("target").colour, linewidth=1, zorder=1)
         if setting.band:
             ends = np.clip(cdf - setting.band, 0, 1), np.clip(cdf + setting.band, 0, 1)
-            step: Literal["post"] | None = "post" if is_discrete(setting.law) else None
-            axis.fill_between(x, *ends, step=step, color=look("target").colour, alpha=0.12, linewidth=0, zorder=0)
+            axis.fill_between(x, *ends, step=fill, color=look("target").colour, alpha=0.2, linewidth=0, zorder=0)
         for variant in variants:
             if variant not in setting.answers or not np.sum(setting.answers[variant][1]) > 0:
                 continue
-            style = look(variant, variants)
             at, height = _answer_cdf(*setting.answers[variant], low, high)
-            axis.plot(at, height, drawstyle="steps-post", color=style.colour, linestyle=style.line, linewidth=1.5)
+            axis.plot(at, height, drawstyle="steps-post", **strokes[variant])
         axis.set_title(_wrapped(setting.title), size=10)
         axis.set(xlim=(low, high), ylim=(-0.03, 1.03))
         axis.xaxis.set_major_locator(MaxNLocator(4))
@@ -110,9 +132,7 @@ def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
             axis.set_xlabel("(logarithmic)", size=9)
     figure.supylabel("cumulative probability", size=11)
     figure.supxlabel("answer", size=11)
-    styles = [look(name, variants) for name in ("target", *variants)]
-    handles = [Line2D([], [], color=s.colour, linestyle=s.line, linewidth=2) for s in styles]
-    shared_legend(figure, handles, ["target", *variants])
+    _legend(figure, strokes)
     return finished(figure)
 
 
@@ -145,26 +165,22 @@ def density_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
     that lies beyond the range shown.
     """
     figure, axes = panel_grid(len(settings), columns, 3.1, 2.7)
+    strokes = _strokes(variants)
     for axis, setting in zip(axes, settings, strict=True):
         edges = bin_edges(setting.law, setting.low, setting.high, bins)
         target = target_in_bins(setting.law, edges)
-        colour = look("target").colour
-        axis.stairs(target, edges, fill=True, color=colour, alpha=0.16)
-        axis.stairs(target, edges, color=colour, linewidth=1.6)
+        axis.stairs(target, edges, fill=True, color=_AREA)
+        axis.stairs(target, edges, color=look("target").colour, linewidth=1)
         for variant in variants:
             if variant not in setting.answers or not np.sum(setting.answers[variant][1]) > 0:
                 continue
-            height = answers_in_bins(*setting.answers[variant], edges)
-            style = look(variant, variants)
-            axis.stairs(height, edges, color=style.colour, linestyle=style.line, linewidth=1.4)
+            axis.stairs(answers_in_bins(*setting.answers[variant], edges), edges, **strokes[variant])
         axis.set_title(_wrapped(setting.title), size=10)
         axis.set_ylim(bottom=0)
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=is_discrete(setting.law)))
     figure.supylabel("probability of a bin", size=11)
     figure.supxlabel("answer", size=11)
-    styles = [look(name, variants) for name in ("target", *variants)]
-    handles = [Line2D([], [], color=s.colour, linestyle=s.line, linewidth=2) for s in styles]
-    shared_legend(figure, handles, ["target", *variants])
+    _legend(figure, strokes)
     return finished(figure)
 
 
@@ -227,5 +243,5 @@ def said_against_asked(frame: pd.DataFrame, *, variants: Sequence[str], columns:
         axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
         axis.tick_params(labelbottom=True)  # below a panel there may be none
     figure.supxlabel("probability asked for", size=11)
-    figure.supylabel("probability said, given one of the two words", size=11)
+    figure.supylabel("probability said,\ngiven one of the two words", size=11)
     return finished(figure)

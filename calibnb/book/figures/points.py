@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from calibnb.book.style import NW1, SPARE, SPLITS, finished, look, panel_grid, plain_log, shared_legend, whisker_lengths
 
+FAR = 5.0  # times what always answering the median costs
 _PERFECT: dict[str, Any] = {
     "color": look("target").colour, "marker": look("target").marker, "linestyle": "none",
     "markersize": 22, "markeredgewidth": 2,
@@ -23,6 +24,8 @@ _PERFECT: dict[str, Any] = {
 
 def headline(frame: pd.DataFrame, *, variants: Sequence[str], splits: Sequence[str], label: str = NW1) -> Figure:
     """One panel a split, one point a variant with its interval: the answer in a picture.
+
+    Where an interval goes beyond `FAR` the axis is logarithmic, lest one variant press all others to the edge.
 
     Parameters
     ----------
@@ -58,7 +61,12 @@ def headline(frame: pd.DataFrame, *, variants: Sequence[str], splits: Sequence[s
         axis.set_yticks(range(len(variants)), variants)
         axis.set_ylim(len(variants) - 0.5, -0.7)
         axis.set_title(SPLITS[split])
-        axis.set_xlim(left=0)
+        if np.nanmax(frame[["value", "high"]].to_numpy(float)) > FAR:
+            axis.set_xscale("log")
+            plain_log(axis.xaxis)
+            axis.tick_params(axis="x", labelsize=9)
+        else:
+            axis.set_xlim(left=0)
     figure.supxlabel(label, size=11)
     return finished(figure)
 
@@ -95,8 +103,9 @@ def per_family_dots(
     families = table.sort_values(variants[-1]).index.tolist() if len(table) else []
     families.sort(key=lambda family: family == together)
     row = {family: y for y, family in enumerate(families)}
-    figure, (axis,) = panel_grid(1, 1, 8.0, 0.3 * len(families) + 1.6)
-    spread = np.linspace(-0.24, 0.24, len(variants)) if len(variants) > 1 else np.zeros(len(variants))
+    row_height = max(0.3, 0.14 * (len(variants) - 1))  # inches: no marker covers that of another variant
+    figure, (axis,) = panel_grid(1, 1, 8.0, row_height * len(families) + 1.6)
+    spread = np.linspace(-0.3, 0.3, len(variants)) if len(variants) > 1 else np.zeros(len(variants))
     for offset, variant in zip(spread, variants, strict=True):
         here = frame[(frame["variant"] == variant) & frame["family"].isin(families)]
         style = look(variant, variants)

@@ -77,17 +77,29 @@ def test_values_name_what_they_are_of_and_stop_where_a_sentence_would() -> None:
     ],
 )
 def test_every_verdict_has_its_words(verdict: str, text: str) -> None:
-    found = page.outcomes({"soft": verdict, "hard": verdict}, "it is nearer", "it is farther", "format")
+    found = page.outcomes({"format": {"soft": verdict, "hard": verdict}}, "it is nearer", "it is farther")
     assert plain(found) == text
 
 
 def test_different_verdicts_are_told_apart_whatever_their_order() -> None:
-    found = page.outcomes({"a": "open", "b": "supported", "c": "open"}, "better", "worse", "base")
+    found = page.outcomes({"base": {"a": "open", "b": "supported", "c": "open"}}, "better", "worse")
     reference = "the model as it comes"
     assert (
         plain(found) == f"with b, better than with {reference}; with a and c, no difference from {reference} is shown"
     )
-    assert plain(page.outcomes({}, "x", "y", "soft")) == "no calibrated variant was measured beside soft"
+    assert page.outcomes({"base": {}, "soft": {}}, "x", "y") == ""
+
+
+def test_what_is_so_beside_several_is_said_once() -> None:
+    beside = {"base": {"a": "open", "b": "refuted"}, "soft": {"a": "open", "b": "open"}, "format": {"a": "open"}}
+    assert plain(page.outcomes(beside, "better", "worse")) == (
+        "with b, worse than with the model as it comes; with a, no difference from the model as it comes or the format "
+        "control is shown; with a and b, no difference from soft is shown"
+    )
+    alike = {"base": {"a": "supported"}, "format": {"a": "supported"}}
+    assert plain(page.outcomes(alike, "better", "worse")).endswith(
+        "than with the model as it comes and the format control"
+    )
 
 
 def test_what_is_spoken_are_the_values_by_group_without_those_that_do_not_exist() -> None:

@@ -258,20 +258,16 @@ class Chapter:
         better, worse : str
             As :func:`page.outcomes` takes them, part of whose sentence is returned.
         """
-        parts = [
-            page.outcomes(verdicts, better, worse, against)
-            for against in ("base", "format")
-            if (verdicts := self.verdicts(model, finding.replace("{against}", against)))
-        ]
-        return "; ".join(parts) or "no claim compares a calibrated variant with the model as it comes or the control"
+        beside = {name: self.verdicts(model, finding.replace("{against}", name)) for name in ("base", "format")}
+        return page.outcomes(beside, better, worse) or (
+            "no claim compares a calibrated variant with the model as it comes or the control"
+        )
 
     def hard_or_soft(self, model: str, finding: str, better: str, worse: str) -> str:
         """What became of a claim that hard is better than soft, as a sentence; empty where it is not made."""
         verdicts = self.verdicts(model, finding.replace("{against}", "soft"))
-        if not verdicts:
-            return ""
-        text = page.outcomes(verdicts, better, worse, "soft")
-        return f" {text[0].upper()}{text[1:]}."
+        text = page.outcomes({"soft": verdicts}, better, worse)
+        return f" {text[0].upper()}{text[1:]}." if text else ""
 
     def spoken(self, measure: str, digits: int = 2) -> str:
         """A measure of all variants in words, for those who do not see its picture."""

@@ -63,38 +63,39 @@ def values(numbers: Mapping[str, str], most: int = 4) -> str:
     return listed(texts[:most]) if texts else "not known"
 
 
-def outcomes(verdicts: Mapping[str, str], better: str, worse: str, against: str) -> str:
+def outcomes(verdicts: Mapping[str, Mapping[str, str]], better: str, worse: str) -> str:
     """What became of a claim that variants better something, as part of a sentence of HTML.
 
     Parameters
     ----------
-    verdicts : Mapping[str, str]
-        Variant -> the verdict on its claim.
+    verdicts : Mapping[str, Mapping[str, str]]
+        The variant that they are compared with -> variant -> the verdict on its claim.
     better, worse : str
         What is so where the claim is supported, and where it is refuted, up to the *than*.
-    against : str
-        The variant that they are compared with.
 
     Returns
     -------
     str
-        Such as ``with soft and hard, answers lie closer to the law than with the format control; with mixed, no
-        difference from the format control is shown``.
+        Such as ``with soft, answers lie closer to the law than with the model as it comes and the format control; with
+        hard, no difference from the format control is shown``; empty where nothing is compared.
     """
-    reference = CONTROLS.get(against, f"<em>{escape(against)}</em>")
     said = {
-        "supported": f"{better} than with {reference}",
-        "refuted": f"{worse} than with {reference}",
-        "open": f"no difference from {reference} is shown",
-        "not determined": f"the difference from {reference} is not determined",
-        "not comparable": f"nothing can be compared with {reference}",
+        "supported": ("{} than with {}", better, "and"),
+        "refuted": ("{} than with {}", worse, "and"),
+        "open": ("{} from {} is shown", "no difference", "or"),
+        "not determined": ("{} from {} is not determined", "the difference", "or"),
+        "not comparable": ("{} with {}", "nothing can be compared", "or"),
     }
     parts = []
-    for verdict, text in said.items():
-        names = [f"<em>{escape(name)}</em>" for name, found in verdicts.items() if found == verdict]
-        if names:
-            parts.append(f"with {listed(names)}, {text}")
-    return "; ".join(parts) or f"no calibrated variant was measured beside {reference}"
+    for verdict, (template, text, joint) in said.items():
+        references: dict[tuple[str, ...], list[str]] = {}
+        for against, found in verdicts.items():
+            names = tuple(f"<em>{escape(name)}</em>" for name, here in found.items() if here == verdict)
+            references.setdefault(names, []).append(CONTROLS.get(against, f"<em>{escape(against)}</em>"))
+        for names, beside in references.items():
+            if names:
+                parts.append(f"with {listed(names)}, {template.format(text, f' {joint} '.join(beside))}")
+    return "; ".join(parts)
 
 
 def spoken(frame: pd.DataFrame, by: Sequence[str], digits: int = 2) -> str:

@@ -279,6 +279,27 @@ def test_headline_is_logarithmic_where_one_would_press_the_others_to_the_edge(fa
     assert {axis.get_xscale() for axis in figure.axes} == {scale}
 
 
+def test_variants_stand_in_one_order_whichever_runs_they_come_from():
+    assert book_style.in_order(["base", "soft", "near", "format", "soft", "b", "hard"]) == [
+        *("base", "format", "soft", "hard", "near", "b")
+    ]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_dots_of_a_family_lie_apart_and_nearer_than_families(count):
+    names = [f"v{i}" for i in range(count)]
+    rows = [{"family": f, "variant": v, "value": 1.0, "low": 0.9, "high": 1.1} for f in "abc" for v in names]
+    figure = points.per_family_dots(pd.DataFrame(rows), variants=names)
+    (axis,) = figure.axes
+    heights = np.sort(np.concatenate([np.atleast_1d(c.lines[0].get_ydata()) for c in axis.containers]))
+    steps = np.diff(heights).reshape(-1)
+    inch = (figure.get_size_inches()[1] - 1.6) / 3  # of a row, as it is laid out
+    within = [step for i, step in enumerate(steps, start=1) if i % count]
+    between = [step for i, step in enumerate(steps, start=1) if not i % count]
+    assert min(within) * inch > 6 / 72  # a marker's size
+    assert min(between) > 1.5 * max(within)
+
+
 @pytest.mark.parametrize("draw", [curves.overlay_grid, curves.density_grid])
 def test_of_calibrated_variants_each_later_one_is_narrower(draw):
     law = stats.norm(0, 1)

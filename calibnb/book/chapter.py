@@ -132,8 +132,8 @@ class Chapter:
 
     @property
     def variants(self) -> list[str]:
-        """Every variant of any run, in the order of their lists."""
-        return list(dict.fromkeys(self.summary["variant"]))
+        """Every variant of any run, in the order of pictures."""
+        return style.in_order(self.summary["variant"].tolist())
 
     @property
     def labels(self) -> list[str]:

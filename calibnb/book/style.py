@@ -126,6 +126,12 @@ def look(variant: str, variants: Sequence[str] = ()) -> Look:
     return Look(SPARE[place], "P*Xp<"[place], "-")
 
 
+def in_order(variants: Sequence[str]) -> list[str]:
+    """Variants as pictures have them whichever runs they come from: the known ones first, others as they come."""
+    known = list(_COLOURS)
+    return sorted(dict.fromkeys(variants), key=lambda name: known.index(name) if name in known else len(known))
+
+
 # Parts of a larger figure that are drawn instead of figures of their own, the innermost last: see `each`.
 _PARTS: list[SubFigure] = []
 

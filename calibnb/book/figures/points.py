@@ -103,9 +103,12 @@ def per_family_dots(
     families = table.sort_values(variants[-1]).index.tolist() if len(table) else []
     families.sort(key=lambda family: family == together)
     row = {family: y for y, family in enumerate(families)}
-    row_height = max(0.3, 0.14 * (len(variants) - 1))  # inches: no marker covers that of another variant
+    # In inches: no marker covers that of another variant, and families lie farther apart than variants.
+    apart = 0.09 * (len(variants) - 1)
+    row_height = max(0.3, apart + 0.2)
     figure, (axis,) = panel_grid(1, 1, 8.0, row_height * len(families) + 1.6)
-    spread = np.linspace(-0.3, 0.3, len(variants)) if len(variants) > 1 else np.zeros(len(variants))
+    half = apart / row_height / 2
+    spread = np.linspace(-half, half, len(variants)) if len(variants) > 1 else np.zeros(len(variants))
     for offset, variant in zip(spread, variants, strict=True):
         here = frame[(frame["variant"] == variant) & frame["family"].isin(families)]
         style = look(variant, variants)

@@ -413,7 +413,7 @@ CASES: list[tuple[str, Any, str]] = [
         ["soft"],
         "benchmarks.perplexity.variants: must hold base, which the others are",
     ),
-    ("variants", ["base", "temperature", "format", "soft", "hard"], "benchmarks.capability.variants: must be base and"),
+    ("variants", ["base", "temperature", "format", "soft"], "benchmarks.capability.variants: must be base and"),
     (
         "benchmarks.capability.variants",
         ["base", "softer"],
@@ -505,7 +505,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "variants",
         ["soft", "other"],
-        'variants: must be among base, temperature, format, soft, hard, got "other"',
+        'variants: must be among base, temperature, format, soft, got "other"',
     ),
     (
         "benchmarks.structured.open.nodes_per_pass",
@@ -713,7 +713,7 @@ PAPER |= {"accumulation_steps": 1, "validations": 4, "validation_settings": 195}
 LONG = SMALL | {"epochs": 12, "validations": 8, "validation_settings": 195, "learning_rate": 1.0e-3}
 PRICE = SMALL | {"epochs": 1, "validations": 4, "validation_settings": 195, "learning_rate": 2.0e-3}
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
-    "demo": dict.fromkeys(("format", "soft", "hard"), SHORT),
+    "demo": dict.fromkeys(("format", "soft"), SHORT),
     "full": dict.fromkeys(("format", "soft", "hard", "told", "mixed"), FULL),
     "test": {
         **dict.fromkeys(("format", "soft", "hard"), TINY),

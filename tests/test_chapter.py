@@ -345,7 +345,7 @@ def test_the_own_run_is_what_the_parameters_say(tmp_path: Path) -> None:
     study = params.load(ROOT / "params.yaml")
     run = runs.of_study(study, with_methods(study, tmp_path))
     assert run.lists == {name: study.measured(name) for name in registry.blocks()} | {"methods": list(study.methods)}
-    assert (run.own, run.mixed, run.name) == (["soft", "hard"], [], "")
+    assert (run.own, run.mixed, run.name) == (["soft"], [], "")
     assert (run.models, run.seeds, run.resamples) == (study.models, study.seeds, study.bootstrap)
     assert run.methods == {name: study.finetune[name] for name in study.methods}
     assert run.folder("novelty", "./a/b") == tmp_path / "results/novelty/a/b" and run.label("./a/b") == "./a/b"

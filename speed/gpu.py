@@ -111,7 +111,7 @@ def study_of(profile: Path) -> tuple[dict[str, Any], Any]:
     from calibnb import yaml_files
     from calibnb.pipeline import params
 
-    merged = params.merge(yaml_files.read(ROOT / "params.yaml"), yaml_files.read(profile))
+    merged = params.merge(params.read(ROOT / "params.yaml"), yaml_files.read(profile))
     return merged, params.parse(merged, str(profile))
 
 
@@ -201,10 +201,9 @@ class Machine:
 
 
 def _write_study(merged: Mapping[str, Any], seeds: Sequence[int], folder: Path) -> None:
-    import yaml
+    from calibnb.pipeline import params
 
-    text = yaml.safe_dump({**merged, "seeds": list(seeds)}, sort_keys=False, default_flow_style=None, width=110)
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    params.write({**merged, "seeds": list(seeds)}, folder)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -271,7 +270,7 @@ def run(args: argparse.Namespace) -> None:
     if kept.done(folder):
         (folder / "runs" / args.name / "speed.json").write_text(text, encoding="utf-8")
     print(text)
-    names = ("book", "items", "logs", "params.yaml", "results", "runs", "speed.json")
+    names = ("book", "grids.yaml", "items", "logs", "params.yaml", "results", "runs", "speed.json")
     pieces = cut({n: folder / n for n in names if (folder / n).exists()}, args.out, int(args.mebibytes * MEBIBYTE))
     print(f"{args.out}: {len(pieces)} pieces; seeds measured: {', '.join(map(str, seeds)) or 'none yet'}")
     if machine.failed:

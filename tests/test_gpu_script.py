@@ -22,7 +22,7 @@ from calibnb.book import read
 from calibnb.book.chapter import Chapter
 from calibnb.errors import UserError
 from calibnb.evidence import results, runs
-from calibnb.pipeline import execute, keep
+from calibnb.pipeline import execute, keep, params
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "speed" / "gpu.py"
@@ -118,7 +118,7 @@ def test_a_stage_is_that_of_the_pipeline(gpu: ModuleType, tmp_path: Path) -> Non
 
 def test_the_profile_takes_ten_times_the_steps_of_the_study(gpu: ModuleType) -> None:
     study = gpu.study_of(ROOT / "profiles" / "gpu.yaml")[1]
-    usual = yaml_files.read(ROOT / "params.yaml")
+    usual = params.read(ROOT / "params.yaml")
     assert study.seeds == (11, 29, 47) and list(study.models) == usual["models"]
     for name in study.methods:
         assert study.finetune[name].epochs == pytest.approx(10 * usual["finetune"][name]["epochs"])
@@ -132,7 +132,8 @@ def test_a_run_of_an_unknown_benchmark_is_refused_before_anything_is_written(
     assert keep.main(["mine", "--folder", str(ROOT), "--only", "dice"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("--only: must be a benchmark (baselines, ") and said.endswith('), got "dice"\n')
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    for name in ("params.yaml", "grids.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
     assert keep.main(["mine", "--only", "structured"]) == 1
     assert "there is no results/findings/structured.json" in capsys.readouterr().err
     assert not Path("runs").exists()

@@ -271,6 +271,21 @@ def test_parts_are_summed_up_by_model_variant_and_column(two: Sequence[Run]) -> 
     assert counted.set_index(["model", "variant", "category"])["value"].to_dict() == expected.to_dict()
 
 
+@pytest.mark.parametrize("rows", [0, 1])
+def test_parts_without_rows_leave_numbers_numbers(two: Sequence[Run], rows: int) -> None:
+    """What is read given something rare has no rows; pictures draw the others, and need not ask."""
+    found = chapter.Chapter(BENCHMARKS["openended"], two)
+    nothing = pd.DataFrame(columns=["value", "low", "high"])
+    one = pd.DataFrame([{"value": 0.5, "low": 0.0, "high": 1.0}])
+
+    def sum_up(part: pd.DataFrame) -> pd.DataFrame:
+        return one if rows and part["variant"].iloc[0] == "soft" else nothing
+
+    made = found.each(found.frame("categories"), sum_up, by="category")
+    assert {str(made[name].dtype) for name in ("value", "low", "high")} == {"float64"}
+    assert set(made["variant"]) == ({"soft"} if rows else set())
+
+
 def test_the_end_of_a_page_counts_what_is_folded(two: Sequence[Run]) -> None:
     found = chapter.Chapter(BENCHMARKS["openended"], two)
     html = str(found.folds(chapter.page.fold("More", "<p>x</p>")).data)

@@ -175,7 +175,8 @@ class Chapter:
         groups = frame.groupby(keys, sort=False) if len(frame) else ()
         parts = [sum_up(part).assign(**dict(zip(keys, map(str, key), strict=True))) for key, part in groups]
         empty = pd.DataFrame(columns=[*keys, "measure", "value", "low", "high"])
-        return pd.concat(parts, ignore_index=True) if parts else empty
+        whole = pd.concat(parts, ignore_index=True) if parts else empty
+        return whole.astype({name: float for name in ("value", "low", "high") if name in whole})  # without rows, too
 
     def answer(self, say: Callable[[str], str]) -> HTML:
         """What was found, a sentence of HTML for every model."""

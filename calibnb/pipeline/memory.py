@@ -13,9 +13,9 @@ from calibnb.models import loading, naming
 from calibnb.models.folders import tensors_in, weights_files
 from calibnb.pipeline.params import Params
 
-# Python with its libraries, and what a pass over a thousand tokens or so takes beside the weights, in bytes a parameter.
-# Training Qwen2.5-Coder-0.5B in two passes a step took 3.6 GiB after three steps in bfloat16, 4.7 in float32; what the
-# allocator keeps grows with the steps, in bfloat16 to 5.7 GiB within 49, which is what these stand for.
+# Python with its libraries, and what a pass over a thousand tokens or so takes beside the weights, in bytes for each
+# parameter. Training Qwen2.5-Coder-0.5B in two passes a step took 3.6 GiB after three steps in bfloat16, 4.7 in
+# float32; what the allocator keeps grows with the steps, in bfloat16 to 5.7 GiB within 49, which these stand for.
 LIBRARIES, PASS = 1.5 * 2**30, 10
 
 

@@ -108,10 +108,9 @@ def site(folder: Path) -> Path:
 
 def study_of(profile: Path) -> tuple[dict[str, Any], Any]:
     """The parameters of the study under a profile, as they are written and checked."""
-    from calibnb import yaml_files
     from calibnb.pipeline import params
 
-    merged = params.merge(params.read(ROOT / "params.yaml"), yaml_files.read(profile))
+    merged = params.under(ROOT / "params.yaml", profile)
     return merged, params.parse(merged, str(profile))
 
 

@@ -92,6 +92,11 @@ def read(path: str | Path) -> dict[str, Any]:
     return raw | {"families": yaml_files.read(Path(path).with_name(GRIDS))}
 
 
+def under(path: str | Path, profile: str | Path) -> dict[str, Any]:
+    """The keys of a parameter file as :func:`read` has them, with those of a profile laid over, unchecked."""
+    return merge(read(path), yaml_files.read(profile))
+
+
 def write(raw: Mapping[str, Any], folder: Path) -> None:
     """Parameters as `read` returns them, as the two files of a folder."""
     for name, part in {
@@ -396,10 +401,9 @@ def main(arguments: list[str]) -> int:
             case ["check", path]:
                 check(path)
             case ["merge", path, profile]:
-                over = yaml_files.read(profile)
-                merged = merge(read(path), over)
+                merged = under(path, profile)
                 parse(merged, f"{path} + {profile}")
-                if "families" in over:
+                if "families" in yaml_files.read(profile):
                     command = f"python -m calibnb.pipeline.profiles {profile} FOLDER"
                     raise UserError(f"{profile}: families: must not be changed in a merged file; use {command}")
                 del merged["families"]

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from calibnb import yaml_files
 from calibnb.errors import UserError, room
 from calibnb.pipeline import parallel, params
 
@@ -57,7 +56,7 @@ def prepare(project: Path, profile: Path, folder: Path) -> None:
         If the merged parameters do not pass the checks, or the folder holds anything that was not put there by this
         function, before anything is touched: what is left of an earlier project state is removed.
     """
-    merged = params.merge(params.read(project / "params.yaml"), yaml_files.read(profile))
+    merged = params.under(project / "params.yaml", profile)
     params.parse(merged, str(profile))
     own = folder.resolve()  # inside the project it may hold files that git does not ignore
     names = [name for name in project_files(project) if not (project / name).resolve().is_relative_to(own)]

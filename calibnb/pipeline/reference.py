@@ -20,7 +20,6 @@ import pandas as pd
 import torch
 from peft import PeftModel
 
-from calibnb import yaml_files
 from calibnb.benchmarks.structured import measures
 from calibnb.errors import UserError
 from calibnb.evidence import intervals
@@ -123,7 +122,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("results/reference"))
     args = parser.parse_args()
     try:
-        study = params.parse(params.merge(params.read(args.params), yaml_files.read(args.profile)), str(args.profile))
+        study = params.parse(params.under(args.params, args.profile), str(args.profile))
         for name in args.methods:
             if name not in study.methods:
                 raise UserError(f"{name}: no such method; {args.profile} has {', '.join(study.methods)}")

@@ -25,7 +25,7 @@ BENCHMARKS = (
 
 @pytest.fixture(scope="module")
 def study() -> params.Params:
-    change = {"models": ["smollm2-135m", "./a/folder"], "seeds": [3, 4], "methods": ["soft"]}
+    change = {"models": ["smollm2-135m", "./a/folder"], "seeds": [3, 4], "methods": ["soft", "mixed"]}
     change |= {"variants": ["base", "soft"]}
     lists = {name: "all" if name in ("structured", "capability", "perplexity") else ["base"] for name in BENCHMARKS}
     change["benchmarks"] = {name: {"variants": variants} for name, variants in lists.items()}
@@ -34,8 +34,8 @@ def study() -> params.Params:
 
 def test_the_appendix_names_every_run(study: params.Params) -> None:
     models = ("smollm2-135m", "a/folder")
-    once = [f"{stage}/{model}" for stage in ("weights", "temperature", "ordinary") for model in models]
-    runs = [f"finetune/{model}/soft/seed-{seed}" for model in models for seed in (3, 4)]
+    once = [f"{stage}/{model}" for stage in ("weights", "ordinary") for model in models]
+    runs = [f"finetune/{m}/{method}/seed-{seed}" for m in models for method in ("soft", "mixed") for seed in (3, 4)]
     alone, both = ("base",), ("base", "soft")
     lists = dict.fromkeys(BENCHMARKS, alone) | {"structured": both, "capability": both, "perplexity": both}
     measured = [f"measure/{b}/{model}/{variant}" for b, names in lists.items() for model in models for variant in names]

@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 from torch import nn
 
-from calibnb.benchmarks import measuring
+from calibnb.benchmarks import measuring, registry
 from calibnb.benchmarks.variants import Variant
 from calibnb.models.operations import Operations
-from calibnb.pipeline import execute, measure, warm
+from calibnb.pipeline import execute, measure, needed, params, warm
 
 MODEL = "./two words"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -50,6 +51,40 @@ def test_a_variant_that_is_asked_for_runs_its_notebook(started: list[list[str]],
     given = ["-p", "model", MODEL, "-p", "variant", variant]
     assert started == [[f"notebooks/measure/{benchmark}.ipynb", page, *given]]
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("stage", ["ordinary", "temperature"])
+def test_what_nothing_needs_leaves_empty_outputs_and_what_is_needed_runs_its_notebook(
+    started: list[list[str]], stage: str
+) -> None:
+    write = Path("items/needed") / f"{stage}.yaml"
+    write.parent.mkdir(parents=True)
+    write.write_text("needed: false\n")
+    assert needed.main([stage, MODEL]) == 0
+    assert started == []
+    assert json.loads(Path(f"results/{stage}/two words.json").read_text()) == {"tflop": 0.0}
+    page = nbformat.read(Path(f"book/executed/{stage}/two words.ipynb"), as_version=4)
+    assert page.cells == []
+    outputs = {"ordinary": "models/two words/ordinary.jsonl", "temperature": "variants/two words/temperature"}
+    assert Path(outputs[stage]).exists()
+    write.write_text("needed: true\n")
+    assert needed.main([stage, MODEL]) == 7
+    page_of_stage = f"book/executed/{stage}/two words.ipynb"
+    assert started == [[f"notebooks/models/{stage}.ipynb", page_of_stage, "-p", "model", MODEL]]
+
+
+@pytest.mark.parametrize(
+    ("methods", "variants", "expected"),
+    [
+        (["soft"], ["base", "soft"], {"ordinary": False, "temperature": False}),
+        (["soft", "mixed"], ["base", "soft"], {"ordinary": True, "temperature": False}),
+        (["soft"], ["base", "temperature", "soft"], {"ordinary": False, "temperature": True}),
+    ],
+)
+def test_what_a_study_needs(methods: list[str], variants: list[str], expected: dict[str, bool]) -> None:
+    few = {"methods": methods, "variants": variants}
+    few |= {"benchmarks": {name: {"variants": ["base", "soft"]} for name in registry.blocks()}}
+    assert params.parse(params.merge(params.read(ROOT / "params.yaml"), few)).needed() == expected
 
 
 def test_a_file_that_is_not_there_is_one_line(

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 
 from calibnb.blocks import Block, list_without_repeats, refusal
 from calibnb.models.places import HUB, HUB_SPLIT
+from calibnb.training.params import TEMPERATURE
 
 
 @dataclass(frozen=True)
@@ -85,5 +86,5 @@ def beside_base(measured: Sequence[str]) -> Iterator[str]:
     """What is wrong with the variants of a benchmark that holds trained ones against the model as it comes."""
     if "base" not in measured:
         yield f"variants: must hold base, which the others are compared with, got {', '.join(measured)}"
-    if "temperature" in measured:
+    if TEMPERATURE in measured:
         yield "variants: must be base and methods (it scores texts, and knows no temperature), got temperature"

@@ -52,6 +52,7 @@ def appendix(study: Params) -> list[dict[str, str]]:
 
     Each has `file`, its path below book/executed without the suffix, and `title`.
     """
+    needed = study.needed()
     pages = [
         (f"{stage}/{place(model)}", f"{title} {model}")
         for stage, title in {
@@ -59,6 +60,7 @@ def appendix(study: Params) -> list[dict[str, str]]:
             "temperature": "A temperature for",
             "ordinary": "Ordinary answers of",
         }.items()
+        if needed.get(stage, True)
         for model in study.models
     ]
     pages += [

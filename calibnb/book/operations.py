@@ -44,7 +44,8 @@ def by_kind(run: Run) -> pd.DataFrame:
             files[benchmark.title] = [run.folder(name, model) / f"{variant}.json" for variant in run.lists[name]]
         for kind, paths in files.items():
             tflop = sum(json.loads(path.read_text(encoding="utf-8"))["tflop"] for path in paths)
-            rows.append({"run": run.name, "model": run.label(model), "kind": kind, "tflop": tflop})
+            if tflop:  # what the study did not need took nothing
+                rows.append({"run": run.name, "model": run.label(model), "kind": kind, "tflop": tflop})
     frame = pd.DataFrame(rows).assign(budget=float("nan") if asked is None else float(asked))
     order = frame["model"].map({run.label(model): i for i, model in enumerate(run.models)})
     return frame.assign(order=order).sort_values(["order", "tflop"], ascending=[True, False]).drop(columns="order")

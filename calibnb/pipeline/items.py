@@ -1,4 +1,4 @@
-"""Write what is asked: settings, those that training may see, methods, and what a benchmark needs beside a model.
+"""Write what is asked: settings, those that training may see, methods, what is prepared, what a benchmark needs.
 
     python -m calibnb.pipeline.items
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from calibnb.benchmarks import registry
 from calibnb.errors import UserError, room
 from calibnb.laws import settings, specs
-from calibnb.pipeline import params
+from calibnb.pipeline import needed, params
 from calibnb.training.params import TRAINED, TRAINING_SETTINGS, write_methods
 
 FOLDER = Path("items")
@@ -40,6 +40,9 @@ def write(study: params.Params, folder: Path, only: Collection[str] | None = Non
     seen.write(folder / TRAINING_SETTINGS.relative_to(FOLDER))
     preparing = registry.modules(registry.ITEMS)
     trained = {name: study.finetune[name] for name in study.methods}
+    for name, is_needed in study.needed().items():
+        path = folder / needed.FOLDER.relative_to(FOLDER) / f"{name}.yaml"
+        needed.leave({path: f"needed: {str(is_needed).lower()}\n"})
     write_methods(trained, folder / TRAINED.relative_to(FOLDER))
     for name in registry.blocks() if only is None else only:
         (folder / name).mkdir(parents=True, exist_ok=True)

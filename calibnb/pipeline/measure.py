@@ -15,7 +15,7 @@ from pathlib import Path
 from calibnb import yaml_files
 from calibnb.errors import UserError
 from calibnb.models.places import place
-from calibnb.pipeline import warm
+from calibnb.pipeline import needed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,20 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     if asked == "all" or variant in asked:
-        given = [f"notebooks/measure/{benchmark}.ipynb", str(page), "-p", "model", model, "-p", "variant", variant]
-        warm.hand_over("calibnb.pipeline.execute", given)
-        from calibnb.pipeline import execute  # heavy, and what is not asked for ends without it
-
-        return execute.main(given)
-    tables.mkdir(parents=True, exist_ok=True)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    for path, text in (
-        (tables / "nothing.txt", "This variant is not measured on this benchmark.\n"),
-        (tables.with_name(f"{variant}.json"), "{}\n"),
-        (page, '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}\n'),
-    ):
-        path.write_text(text, encoding="utf-8")
-    return 0
+        return needed.run(f"notebooks/measure/{benchmark}.ipynb", page, model=model, variant=variant)
+    return needed.leave(
+        {
+            tables / "nothing.txt": "This variant is not measured on this benchmark.\n",
+            tables.with_name(f"{variant}.json"): "{}\n",
+            page: needed.EMPTY_PAGE,
+        }
+    )
 
 
 if __name__ == "__main__":

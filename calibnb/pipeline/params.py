@@ -36,6 +36,8 @@ from calibnb.models.places import place as place_of
 from calibnb.models.sources import TABLE
 from calibnb.training.params import (
     DEFAULTS,
+    SELF,
+    TEMPERATURE,
     UNTRAINED,
     MethodName,
     Methods,
@@ -76,6 +78,14 @@ class Params(Block):
         """The variants that a benchmark is measured on."""
         block: BenchmarkParams = dict(self.benchmarks)[benchmark]
         return block.measured(self.variants)
+
+    def needed(self) -> dict[str, bool]:
+        """Whether something needs what a model is prepared with, by the name of its stage."""
+        mixtures = [self.finetune[name].mixture for name in self.methods]
+        return {
+            "ordinary": any(mixture is not None and mixture.source == SELF for mixture in mixtures),
+            "temperature": TEMPERATURE in self.variants,
+        }
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -135,7 +145,7 @@ def absent(params: Params) -> Iterator[str]:
     for name in params.methods:
         mixture = params.finetune[name].mixture
         if mixture is not None:
-            rows.append(Named(f"finetune.{name}.mixture.source", mixture.source, ["self"], "data", "file"))
+            rows.append(Named(f"finetune.{name}.mixture.source", mixture.source, [SELF], "data", "file"))
     problems = [row.problem() for row in rows]
     for name, block in params.benchmarks:
         problems += [f"benchmarks.{name}.{said}" if (said := row.problem()) else None for row in block.files()]

@@ -21,10 +21,8 @@ import yaml
 from calibnb import records
 from calibnb.errors import UserError
 from calibnb.models.chatformat import ChatFormat
-from calibnb.training.params import DEFAULTS, FinetuneParams
+from calibnb.training.params import DEFAULTS, SELF, FinetuneParams
 from calibnb.trees.sampling import Ask
-
-SELF = "self"
 
 
 @dataclass(frozen=True)

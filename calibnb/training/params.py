@@ -18,7 +18,9 @@ from calibnb.laws.telling import Told
 from calibnb.yaml_files import decode
 
 # Variants that nothing is trained for: the model as it comes, and at a fitted temperature.
-UNTRAINED = ("base", "temperature")
+TEMPERATURE = "temperature"
+UNTRAINED = ("base", TEMPERATURE)
+SELF = "self"  # a mixture's source: the model itself
 
 # Of the stage `items`: what training may see, and what is trained and how.
 TRAINING_SETTINGS = Path("items/training/settings.json")

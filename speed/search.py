@@ -65,7 +65,7 @@ def language(body: Body, chat: chatformat.ChatFormat, study: params.Params) -> d
     how = study.benchmarks.capability
     with tempfile.TemporaryDirectory() as folder:
         bundled.write_suite(Path(folder), how.items, QUESTIONS_SEED)
-        asked, _ = harness.run(
+        asked, _, _ = harness.run(
             body, chat, "bundled", suite=Path(folder), data=None, limit=None, batch=how.batch, seed=QUESTIONS_SEED
         )
     return {
@@ -100,9 +100,11 @@ def main() -> None:
         count = len(trained.train)
         method = study.finetune[args.method].model_copy(update={"epochs": args.prompts / count, "validations": 1})
         adapter = scratch / "model" / args.method
+        own = args.weights.parent / "ordinary.jsonl"  # which the stage `ordinary` leaves
         log = loop.train(
             args.weights, adapter, trained, method, study.prompt,
             seed=seed, device=device, dtype=dtype, scratch=scratch / "run",
+            ordinary=mixture.load(method.mixture.source, own) if method.mixture else [],
         ).log  # fmt: skip
     seconds = time.perf_counter() - begun
     network, tokenizer = loading.load(args.weights, adapter=adapter, device=device, dtype=dtype)

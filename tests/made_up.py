@@ -101,7 +101,12 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
                 *("valid", "first_tv", "unchanged", "inversions", "displacement"),
                 *("first_tv_perfect", "unchanged_perfect", "inversions_perfect", "displacement_perfect"),
             ),
-            "capability/questions": random({"task": list("ttuu"), "item": [1, 2, 1, 2]} | who, "score"),
+            "capability/questions": random(
+                {"task": ["arithmetic"] * 2 + ["facts"] * 2, "item": [1, 2, 1, 2]} | who, "score"
+            ),
+            "capability/arithmetic": random(
+                {"task": ["word_problems"] * 2, "item": [1, 2]} | who, "strict", "lenient", "cut"
+            ),
             "perplexity/documents": random(
                 {"slice": "prose", "document": [1, 2], "tokens": 5, "bytes": 20} | who, "nll"
             ),

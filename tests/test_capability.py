@@ -23,7 +23,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.tasks._index import Entry, TaskIndex
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from calibnb.benchmarks.capability import bundled, summaries
+from calibnb.benchmarks.capability import arithmetic, bundled, summaries
 from calibnb.benchmarks.capability import harness as capability_harness
 from calibnb.errors import UserError
 from calibnb.models import chatformat, loading
@@ -55,7 +55,7 @@ def answer_of(item: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("task", bundled.TASKS)
 def test_two_hundred_different_questions(task: str) -> None:
-    _, levels, choices, examples = bundled.TASKS[task]
+    levels, choices, examples = (getattr(bundled.TASKS[task], key) for key in ("levels", "choices", "examples"))
     made = bundled.items(task, 200 + examples, 0)
     assert len({i["question"] for i in made}) == 200 + examples
     assert {i["level"] for i in made} == set(range(1, levels + 1))
@@ -78,6 +78,102 @@ def test_sums_are_right(task: str) -> None:
         assert answer_of(item) == str(eval(f"{a}{sign.replace('×', '*')}{b}"))
         digits = max(1, item["level"] - 1) if task == "arithmetic" else item["level"]
         assert len(a) == digits or sign == "-"
+
+
+def test_word_problems_are_worked_out_right() -> None:
+    calculated = {
+        1: lambda a, b: a - b,
+        2: lambda a, b, c: a * b + c,
+        3: lambda paid, a, b, c, d: paid - a * b - c * d,
+    }
+    for item in bundled.items("word_problems", 200, 0):
+        asked = [int(n) for n in re.findall(r"\d+", item["question"].partition(" Work it out")[0])]
+        worked, _, result = item["answer"].partition("\n#### ")
+        assert int(result) == calculated[item["level"]](*asked) >= 0
+        for step in worked.removesuffix(".").split(". "):
+            left, right = step.replace("×", "*").split(" = ")
+            assert eval(left) == int(right)
+        assert len(worked.split(". ")) == (1, 2, 4)[item["level"] - 1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "target", "score", "lenient"),
+    [
+        ("12", "12", 1.0, 1.0),
+        ("It is 12.", "12", 0.0, 1.0),
+        ("3 × 4 = 12", "3 × 4 = 12.\n#### 12", 0.0, 1.0),
+        ("#### 12 of 13", "#### 12", 1.0, 1.0),  # strictly right stays right
+        ("12 or 13", "12", 0.0, 0.0),
+        ("1,200 coins", "#### 1200", 0.0, 1.0),
+        ("-5", "5", 0.0, 0.0),
+        ("12.0", "12", 0.0, 1.0),
+        ("none", "12", 0.0, 0.0),
+        ("", "12", 0.0, 0.0),
+    ],
+)
+def test_sums_are_read_strictly_and_leniently(answer: str, target: str, score: float, lenient: float) -> None:
+    assert arithmetic.read(answer, target, score) == {"strict": score, "lenient": lenient}
+
+
+@pytest.mark.parametrize("worked", [True, False])
+def test_a_written_sum_counts_as_asked_for_or_by_its_last_number_and_a_cut_one_is_known(
+    llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, worked: bool,
+) -> None:  # fmt: skip
+    """What a model writes is set by hand; the rest is the harness's."""
+    bundled.write_suite(tmp_path, 4, 0)
+    chat, task = chatformat.chat_format(digit_tokenizer), "word_problems" if worked else "written_arithmetic"
+    items = [json.loads(line) for line in (tmp_path / f"{task}.test.jsonl").read_text().splitlines()]
+    right = [item["answer"].rpartition("#### ")[2] for item in items]
+    mark = "#### " if worked else ""
+    texts = [f"{mark}{right[0]}", f"so {right[1]}", f"{mark}{int(right[2]) + 1}", "1 2 3 "]
+    ids = [[*chat.tokenizer(text, add_special_tokens=False)["input_ids"], chat.end_id] for text in texts]
+    ids[3] = ids[3][:-1]  # never ends
+    prompts = [conversation(chat, tmp_path, task, item["question"]) for item in items]
+
+    def shared_end(one: list[int], other: list[int]) -> int:
+        pairs = zip(reversed(one), reversed(other), strict=False)
+        return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+    def generate(input_ids: torch.Tensor, max_length: int, **how: Any) -> torch.Tensor:
+        rows = []
+        for row in input_ids.tolist():
+            own = ids[max(range(len(prompts)), key=lambda i: shared_end(row, prompts[i]))]  # cut from the left
+            room = max_length - len(row)
+            full = (own * room)[:room] if own is ids[3] else [*own, *[chat.end_id] * (room - len(own))]
+            rows.append([*row, *full])
+        return torch.tensor(rows)
+
+    model = copy.deepcopy(llama)
+    monkeypatch.setattr(model, "generate", generate)
+    frame, written, _ = ask(Body(model), chat, tmp_path, [f"calibnb_{task}"])
+    assert written["strict"].tolist() == frame["score"].tolist() == [1, 0, 0, 0]
+    assert written["lenient"].tolist() == [1, 1, 0, float(float(right[3]) == 3)]
+    assert written["cut"].tolist() == [0, 0, 0, 1]
+    assert written["level"].tolist() == frame["level"].tolist()
+    assert written["task"].unique().tolist() == [task]
+
+
+def test_other_tasks_write_no_sums(measured: tuple[Any, Any, Any]) -> None:
+    frame, written, _ = measured
+    assert set(frame["task"]) - set(written["task"]) >= {"copying", "arithmetic", "facts"}
+    assert written.groupby("task").size().to_dict() == {"word_problems": 6, "written_arithmetic": 6}
+
+
+def test_what_arithmetic_loses_beside_other_tasks() -> None:
+    tasks = ["arithmetic"] * 3 + ["word_problems"] * 2 + ["facts"] * 4
+    frame = pd.DataFrame({"task": tasks, "item": [0, 1, 2, 0, 1, 0, 1, 2, 3], "score": [0, 0, 1, 0, 1, 1, 1, 0, 1]})
+    base = frame.assign(score=[1, 1, 1, 1, 0, 1, 1, 1, 0])
+    found = summaries.arithmetic_beside_rest(frame, base, resamples=4000, seed=0).iloc[0]
+    expected = (-2 / 3 + 0.0) / 2 - 0.0
+    assert found["value"] == pytest.approx(expected)
+    # The spread of a mean over draws with replacement, task by task.
+    change = frame["score"] - base["score"]
+    spread = [change[frame["task"] == task].var(ddof=0) / tasks.count(task) for task in dict.fromkeys(tasks)]
+    deviation = ((spread[0] + spread[1]) / 4 + spread[2]) ** 0.5
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * deviation, rel=0.1)
+    alone = frame[frame["task"] == "facts"], base[base["task"] == "facts"]
+    assert summaries.arithmetic_beside_rest(*alone, resamples=10, seed=0).empty
 
 
 def test_sorted_compared_and_copied_right() -> None:
@@ -125,13 +221,15 @@ def test_examples_are_not_asked(suite: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- the run
-def ask(body: Body, chat: chatformat.ChatFormat, suite: Path, tasks: str | list[str], **more: Any) -> tuple[Any, Any]:
+def ask(
+    body: Body, chat: chatformat.ChatFormat, suite: Path, tasks: str | list[str], **more: Any
+) -> tuple[Any, Any, Any]:
     how: dict[str, Any] = {"data": None, "limit": None, "batch": 3, "seed": 0} | more
     return capability_harness.run(body, chat, tasks, suite=suite, **how)
 
 
 @pytest.fixture(scope="module")
-def measured(llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path) -> tuple[Any, Any]:
+def measured(llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path) -> tuple[Any, Any, Any]:
     return ask(Body(llama), chatformat.chat_format(digit_tokenizer), suite, "bundled")
 
 
@@ -148,9 +246,9 @@ def conversation(chat: chatformat.ChatFormat, suite: Path, task: str, question: 
 
 
 def test_choices_are_scored_like_our_own_exact_law(
-    measured: tuple[Any, Any], llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path
+    measured: tuple[Any, Any, Any], llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, suite: Path
 ) -> None:
-    frame, _ = measured
+    frame, _, _ = measured
     chat, right = chatformat.chat_format(digit_tokenizer), 0
     for task in (name for name, task in bundled.TASKS.items() if task.choices):
         for row, line in enumerate((suite / f"{task}.test.jsonl").read_text().splitlines()):
@@ -206,7 +304,7 @@ def test_written_answers_are_greedy_and_exact(
             written.append(token)
         item["answer"] = chat.decode(written).split("\n")[0].strip() + ("" if i % 2 == 0 else "x")
     (tmp_path / f"{task}.test.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    frame, _ = ask(Body(llama), chat, tmp_path, [f"calibnb_{task}"])
+    frame, _, _ = ask(Body(llama), chat, tmp_path, [f"calibnb_{task}"])
     assert frame["score"].tolist() == [1, 0, 1, 0]
 
 
@@ -297,8 +395,8 @@ def test_the_head_is_given_no_view_with_gaps(
     assert seen and all(x.is_contiguous() for x in seen)
 
 
-def test_what_identifies_a_measurement(measured: tuple[Any, Any], suite: Path) -> None:
-    frame, about = measured
+def test_what_identifies_a_measurement(measured: tuple[Any, Any, Any], suite: Path) -> None:
+    frame, _, about = measured
     assert list(frame["task"].unique()) == list(about["tasks"]) == list(bundled.TASKS)
     assert (frame.groupby("task").size() == 6).all()
     assert all(about["tasks"][name]["examples"] == task.examples for name, task in bundled.TASKS.items())
@@ -307,13 +405,13 @@ def test_what_identifies_a_measurement(measured: tuple[Any, Any], suite: Path) -
 
 
 def test_the_hash_follows_the_questions_not_the_folder(
-    measured: tuple[Any, Any], llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+    measured: tuple[Any, Any, Any], llama: PreTrainedModel, digit_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     chat = chatformat.chat_format(digit_tokenizer)
     for seed, same in ((3, True), (4, False)):
         bundled.write_suite(tmp_path / str(seed), 6, seed)
-        _, about = ask(Body(llama), chat, tmp_path / str(seed), ["calibnb_comparison"])
-        assert (about["tasks"]["comparison"] == measured[1]["tasks"]["comparison"]) == same
+        _, _, about = ask(Body(llama), chat, tmp_path / str(seed), ["calibnb_comparison"])
+        assert (about["tasks"]["comparison"] == measured[2]["tasks"]["comparison"]) == same
 
 
 def tiny_data(folder: Path) -> None:
@@ -335,7 +433,7 @@ def test_a_tiny_benchmark_from_a_folder(
 ) -> None:
     tiny_data(tmp_path / "tinyWinogrande")
     chat = chatformat.chat_format(digit_tokenizer)
-    frame, about = ask(Body(llama), chat, suite, ["tinyWinogrande", "calibnb_comparison"], data=tmp_path, limit=3)
+    frame, _, about = ask(Body(llama), chat, suite, ["tinyWinogrande", "calibnb_comparison"], data=tmp_path, limit=3)
     assert frame.groupby("task", sort=False).size().to_dict() == {"tinyWinogrande": 3, "comparison": 3}
     assert about["tasks"]["tinyWinogrande"]["examples"] == 5
     with pytest.raises(
@@ -412,7 +510,7 @@ def test_only_scores_that_are_averaged_count(
     config = yaml.safe_load((suite / "facts.yaml").read_text())
     config |= {"task": "calibnb_other", "metric_list": [{"metric": m} for m in ("acc", "brier_score")]}
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(config))
-    frame, _ = ask(Body(llama), chatformat.chat_format(digit_tokenizer), tmp_path, ["calibnb_other"])
+    frame, _, _ = ask(Body(llama), chatformat.chat_format(digit_tokenizer), tmp_path, ["calibnb_other"])
     assert set(frame["task"]) == {"other"} and set(frame["score"]) <= {0.0, 1.0}
 
 
@@ -459,7 +557,7 @@ def test_seeds_are_averaged_before_items() -> None:
 def test_guessing() -> None:
     assert bundled.chances() == {
         "arithmetic": 0.25, "written_arithmetic": 0, "facts": 0.25, "copying": 0, "sorting": 0.25, "comparison": 1 / 3,
-        "formatting": 0,
+        "formatting": 0, "word_problems": 0,
     }  # fmt: skip
 
 

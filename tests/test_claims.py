@@ -264,6 +264,12 @@ def test_the_table_is_in_the_order_of_the_pages(study: Run) -> None:
         "capability": [
             "capability.base.score",
             *(f"capability.{v}.{m}" for v in ("soft", "mixed") for m in ("score", "vs_base")),
+            *(f"capability.base.arithmetic_{way}" for way in ("strict", "lenient", "cut")),
+            *(
+                f"capability.{v}.arithmetic_{m}"
+                for v in ("soft", "mixed")
+                for m in ("strict", "lenient", "cut", "strict_vs_base", "lenient_vs_base", "vs_rest")
+            ),
         ],
         "language": [*language(suites), *language([("paraphrases", "nw1")])],
         "mixing": [

@@ -106,10 +106,15 @@ class Chapter:
         return run.lists[self.benchmark.name]
 
     def _summarise(self, run: Run) -> Frame:
-        """The summary of one run."""
+        """The summary of one run; FileNotFoundError where it has not all tables that claims rest on."""
         about, parts = self.benchmark, []
         names = [measure.name for measure in about.measures]
+        judged = dict.fromkeys(claim.table for section in about.claims for claim in section)
         for model in run.models:
+            for tested in judged:
+                among = run.lists[tested.among]
+                for variants in [among] if tested.together else [[variant] for variant in among]:
+                    tested.read(run, model, variants)
             for variant in [""] if about.table.together else self._variants(run):
                 table = about.table.read(run, model, [variant] if variant else self._variants(run))
                 found = about.how(table, None, names, by=about.groups, resamples=run.resamples)

@@ -158,4 +158,11 @@ CLAIMS = (
         "share of right answers, less that of base",
         (COST,),
     ),
+    PaperClaim(
+        "It costs most in arithmetic",
+        "by model",
+        "capability",
+        "change of right answers in arithmetic, less that in other tasks",
+        (Evidence("", {method: f"capability.{method}.arithmetic_vs_rest" for method in METHODS}),),
+    ),
 )

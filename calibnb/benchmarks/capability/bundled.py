@@ -1,7 +1,8 @@
 """Capability: a suite of small tasks that tells what calibration costs, as task files of EleutherAI's lm-eval.
 
-Seven tasks, generated with a seed and graded in difficulty so that a model of a hundred million parameters is neither
-lost nor done: arithmetic by choice and in writing, facts, copying, sorting, comparison and following a format. No
+Eight tasks, generated with a seed and graded in difficulty so that a model of a hundred million parameters is neither
+lost nor done: arithmetic by choice, in writing and in word problems that are worked out step by step, facts, copying,
+sorting, comparison and following a format. No
 question of theirs is one that a model is trained on. The harness's own tasks run by the same call, the five
 tinyBenchmarks among them (Polo et al., 2024, arXiv 2402.14992), whose scores `irt` extends to the whole benchmarks.
 """
@@ -61,6 +62,30 @@ def _arithmetic(level: int, rng: random.Random) -> Item:
 def _written(level: int, rng: random.Random) -> Item:
     text, result = _sum(level, rng)
     return {"question": f"What is {text}? Answer with the number alone.", "answer": str(result)}
+
+
+def _word_problem(level: int, rng: random.Random) -> Item:
+    """One step, two, or three, worked out before the number that counts, which stands behind four hash signs."""
+    name, thing = rng.choice(("Ada", "Ben", "Cleo", "Dan", "Eva", "Finn")), rng.choice(WORDS[:30])
+    a, b, c, d = (rng.randint(2, 9) for _ in range(4))
+    if level == 1:
+        story = f"{name} has {a + 10} tickets for the {thing} and gives away {b}. How many tickets are left?"
+        steps = [f"{a + 10} - {b} = {a + 10 - b}"]
+    elif level == 2:
+        story = f"{name} fills {a} boxes with {b} stones each and finds {c} more. How many stones are there?"
+        steps = [f"{a} × {b} = {a * b}", f"{a * b} + {c} = {a * b + c}"]
+    else:
+        spent = a * b + c * d
+        story = (
+            f"{name} pays with 200 coins for {a} cards at {b} coins each and {c} maps at {d} coins each. "
+            "How many coins come back?"
+        )
+        steps = [f"{a} × {b} = {a * b}", f"{c} × {d} = {c * d}", f"{a * b} + {c * d} = {spent}"]
+        steps.append(f"200 - {spent} = {200 - spent}")
+    worked = ". ".join(steps)
+    result = worked.rpartition("= ")[2]
+    question = f"{story} Work it out step by step and end with #### and the number."
+    return {"question": question, "answer": f"{worked}.\n#### {result}"}
 
 
 def _comparison(level: int, rng: random.Random) -> Item:
@@ -134,6 +159,9 @@ def _table() -> dict[str, Any]:
     return table
 
 
+LINE, WORKED = 32, 128  # tokens of the longest answer
+
+
 class Task(NamedTuple):
     """How a task is made: an item of a level, the number of levels, and how many examples come before a question."""
 
@@ -141,11 +169,13 @@ class Task(NamedTuple):
     levels: int
     choices: int  # 0 for written answers
     examples: int  # always the same ones
+    worked: bool = False  # the answer is worked out; what counts is the number behind ####
 
 
 TASKS = {
     "arithmetic": Task(_arithmetic, 3, 4, 2),
     "written_arithmetic": Task(_written, 3, 0, 2),
+    "word_problems": Task(_word_problem, 3, 0, 3, worked=True),
     "facts": Task(_facts, 5, 4, 2),
     "copying": Task(_copying, 4, 0, 2),
     "sorting": Task(_sorting, 4, 4, 2),
@@ -160,7 +190,7 @@ def items(task: str, count: int, seed: int) -> list[Item]:
     An item has ``question``, ``level`` (from 1) and ``answer``: the text, or the place of the right one in ``choices``.
     Equal seeds give equal items.
     """
-    make, levels, _, examples = TASKS[task]
+    make, levels, examples = TASKS[task].make, TASKS[task].levels, TASKS[task].examples
     rng = random.Random(f"{task} {seed}")
     found: dict[str, Item] = {}
     left = list(range(1, levels + 1))
@@ -182,12 +212,14 @@ def items(task: str, count: int, seed: int) -> list[Item]:
 def write_suite(folder: Path, count: int, seed: int) -> None:
     """The suite as the harness reads it: for each task a yaml file, `count` questions and the examples before them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for task, (_, _, choices, examples) in TASKS.items():
-        made = items(task, examples + count, seed)
-        for split, rows in (("fewshot", made[:examples]), ("test", made[examples:])):
+    for task, how in TASKS.items():
+        made = items(task, how.examples + count, seed)
+        for split, rows in (("fewshot", made[: how.examples]), ("test", made[how.examples :])):
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (folder / f"{task}.{split}.jsonl").write_text(text, encoding="utf-8")
-        metric = {"metric": "acc" if choices else "exact_match", "aggregation": "mean", "higher_is_better": True}
+        metric: dict[str, Any] = {"metric": "acc" if how.choices else "exact_match", "aggregation": "mean", "higher_is_better": True}
+        if how.worked:
+            metric["regexes_to_ignore"] = ["(?s).*#### "]  # of the right answer, of which the number alone counts
         config: dict[str, Any] = {
             "task": f"calibnb_{task}",
             "dataset_path": "json",
@@ -200,24 +232,28 @@ def write_suite(folder: Path, count: int, seed: int) -> None:
             "test_split": "test",
             "fewshot_split": "fewshot",
             "fewshot_config": {"sampler": "first_n"},
-            "num_fewshot": examples,
+            "num_fewshot": how.examples,
             "doc_to_text": "{{question}}",
             "doc_to_target": "{{answer}}",
             "target_delimiter": "",  # the answer begins the assistant's turn
             "metric_list": [metric],
             "metadata": {"version": 1},
         }
-        if choices:
+        if how.choices:
             config |= {"output_type": "multiple_choice", "doc_to_choice": "{{choices}}"}
         else:
             config |= {
                 "output_type": "generate_until",
-                "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": 32},
+                "generation_kwargs": {
+                    "until": [] if how.worked else ["\n"],
+                    "do_sample": False,
+                    "max_gen_toks": WORKED if how.worked else LINE,
+                },
                 "filter_list": [
                     {
-                        "name": "line",
+                        "name": "number" if how.worked else "line",
                         "filter": [
-                            {"function": "regex", "regex_pattern": r"^\s*(.*?)\s*$"},
+                            {"function": "regex", "regex_pattern": r"#### (-?\d+)" if how.worked else r"^\s*(.*?)\s*$"},
                             {"function": "take_first"},
                         ],
                     }

@@ -18,9 +18,11 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import hash_string
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import GenerationConfig
 
+from calibnb.benchmarks.capability import arithmetic
 from calibnb.benchmarks.capability.bundled import TASKS
 from calibnb.errors import UserError
 from calibnb.models import hub
@@ -101,6 +103,7 @@ class Harness(HFLM):  # type: ignore[misc]
         body.model.generation_config = GenerationConfig(eos_token_id=chat.end_id)
         super().__init__(pretrained=body.model, tokenizer=chat.tokenizer, batch_size=batch)
         self.body, self.chat, self.together = body, chat, batch
+        self.cut: dict[str, bool] = {}  # by prompt: whether its written answer ended at the limit alone
         # generate() asks for the last position of a batch, a view with gaps. Where weights need no gradient, as after
         # merging an adapter, torch multiplies such a view row by row, with a copy of the whole head for each row.
         body.head.register_forward_pre_hook(lambda head, inputs: (inputs[0].contiguous(),))
@@ -125,9 +128,17 @@ class Harness(HFLM):  # type: ignore[misc]
                         found[place] = value
         return found
 
-    def _model_generate(self, *arguments: Any, **how: Any) -> Any:
+    def tok_batch_encode(self, strings: Sequence[str], *arguments: Any, **how: Any) -> Any:
+        self._prompts = strings  # of the batch that is written next
+        return super().tok_batch_encode(strings, *arguments, **how)
+
+    def _model_generate(self, context: Tensor, max_length: int, stop: Sequence[str], **how: Any) -> Tensor:
         with self.body.counting():
-            return super()._model_generate(*arguments, **how)
+            ids: Tensor = super()._model_generate(context=context, max_length=max_length, stop=stop, **how)
+        for prompt, written in zip(self._prompts, ids[:, context.shape[1] :].tolist(), strict=True):
+            text = self.tok_decode(written)
+            self.cut[prompt] = self.chat.end_id not in written and not any(end in text for end in stop)
+        return ids
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         text = self.chat.render(chat_history, add_generation_prompt, continue_final_message=not add_generation_prompt)
@@ -155,7 +166,7 @@ def run(
     limit: int | None,
     batch: int,
     seed: int,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Ask a model the questions of some tasks of the harness.
 
     Parameters
@@ -179,11 +190,13 @@ def run(
 
     Returns
     -------
-    tuple[DataFrame, dict[str, Any]]
+    tuple[DataFrame, DataFrame, dict[str, Any]]
         A row a question: ``task, item, level, score``, the score mostly 1 or 0. A task that the harness scores in
         several ways is several tasks here, named after filter and metric; what is no mean over the questions is left
-        out. And what identifies the measurement: the harness's version, and version, hash and number of examples of
-        each task.
+        out. A row a written question of arithmetic: ``task, item, level, strict, lenient, cut``, see
+        :mod:`~calibnb.benchmarks.capability.arithmetic`; cut is 1 where the answer ended at the limit of tokens alone.
+        And what identifies the measurement: the harness's version, and version, hash and number of examples of each
+        task.
 
     Raises
     ------
@@ -219,8 +232,9 @@ def run(
                     f"benchmarks.capability.tasks: {task} gives its questions no scores whose mean is the task's; "
                     "allowed: tasks with one, such as acc or exact_match"
                 )
+        asked = Harness(body, chat, batch)
         found = simple_evaluate(
-            Harness(body, chat, batch),
+            asked,
             tasks=list(loaded.values()),
             limit=limit,
             task_manager=manager,
@@ -241,15 +255,19 @@ def run(
             f"benchmarks.capability.tasks: the data of {', '.join(names)} cannot be had ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:120]}); connect, or name a folder as benchmarks.capability.data"
         ) from error
-    rows = []
+    rows, written = [], []
     for task, samples in found["samples"].items():
         name = task.removeprefix("calibnb_")
         several_filters = len({sample["filter"] for sample in samples}) > 1
         metrics = [metric for metric in samples[0]["metrics"] if metric in averaged[task]]
         for sample in samples:
+            level = sample["doc"]["level"] if name in TASKS else 0  # other tasks mean something else by it
+            if name in arithmetic.WRITTEN:
+                read = arithmetic.read(sample["resps"][0][0], str(sample["target"]), float(sample[metrics[0]]))
+                cut = float(asked.cut[sample["arguments"][0][0]])
+                written.append({"task": name, "item": sample["doc_id"], "level": level} | read | {"cut": cut})
             for metric in metrics:
                 parts = [name, *[sample["filter"]] * several_filters, *[metric] * (len(metrics) > 1)]
-                level = sample["doc"]["level"] if name in TASKS else 0  # other tasks mean something else by it
                 asked_for = {"task": ", ".join(parts), "item": sample["doc_id"], "level": level}
                 rows.append(asked_for | {"score": float(sample[metric])})
     about = {
@@ -263,4 +281,5 @@ def run(
             for task, samples in found["samples"].items()
         },
     }
-    return pd.DataFrame(rows), about
+    columns = ["task", "item", "level", "strict", "lenient", "cut"]
+    return pd.DataFrame(rows), pd.DataFrame(written, columns=columns), about

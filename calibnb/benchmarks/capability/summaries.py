@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from calibnb.benchmarks.capability import arithmetic
 from calibnb.benchmarks.capability.bundled import Floats
 
 ALL = "all tasks"
@@ -50,9 +51,36 @@ def summarise(frame: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame
     return _estimates(_scores(frame), resamples, seed)
 
 
-def compare(frame: pd.DataFrame, base: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
-    """What `frame` scores more than `base`, item by item, as :func:`summarise`."""
+def arithmetic_beside_rest(frame: pd.DataFrame, base: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
+    """What `frame` gains on `base` in tasks of arithmetic, less what it gains in all other tasks.
+
+    Returns
+    -------
+    DataFrame
+        One row ``value, low, high``, paired by question, tasks counting alike; none where one of the two kinds is not
+        asked.
+    """
+    change = _changes(frame, base)
+    rng, groups = np.random.default_rng(seed), []
+    for among in (True, False):
+        parts = [x for task, x in change.items() if (task in arithmetic.TASKS) == among]
+        if not parts:
+            return pd.DataFrame(columns=["value", "low", "high"])
+        drawn = [x[rng.integers(0, len(x), (resamples, len(x)))].mean(axis=1) for x in parts]
+        groups.append((np.mean([x.mean() for x in parts]), np.mean(drawn, axis=0)))
+    (own, own_drawn), (rest, rest_drawn) = groups
+    low, high = np.quantile(own_drawn - rest_drawn, [0.025, 0.975])
+    return pd.DataFrame([{"value": own - rest, "low": low, "high": high}])
+
+
+def _changes(frame: pd.DataFrame, base: pd.DataFrame) -> dict[str, Floats]:
+    """What `frame` scores more than `base`, task by task and item by item."""
     own, other = _scores(frame), _scores(base)
     if {task: len(x) for task, x in own.items()} != {task: len(x) for task, x in other.items()}:
         raise ValueError("the two hold different items")
-    return _estimates({task: x - other[task] for task, x in own.items()}, resamples, seed)
+    return {task: x - other[task] for task, x in own.items()}
+
+
+def compare(frame: pd.DataFrame, base: pd.DataFrame, *, resamples: int, seed: int) -> pd.DataFrame:
+    """What `frame` scores more than `base`, item by item, as :func:`summarise`."""
+    return _estimates(_changes(frame, base), resamples, seed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from calibnb.benchmarks.baselines import asking
+from calibnb.benchmarks.baselines.params import Way
 from calibnb.laws import specs
 from calibnb.models import chatformat
 from calibnb.pipeline import params
@@ -18,6 +21,7 @@ from calibnb.training import temperature_scaling
 from calibnb.training.curriculum import make_examples
 from calibnb.training.packing import batch
 from calibnb.trees.attention import Body
+from calibnb.trees.sampling import Journal, Sampler
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +120,25 @@ def test_both_ask_in_their_own_way_and_draw_as_stated() -> None:
     assert asking.seed_of_thought(ask)(["three"], draws=2, max_new_tokens=9) == [["x", "x"]]
     assert [s.split("\n")[0] for s in seen] == ["one", "two", "one", "two", "three"]
     assert all(len(s.splitlines()) > 2 for s in seen)
+
+
+@pytest.mark.parametrize("name", ["ssot", "verbalised"])
+def test_an_instruction_stands_behind_the_question_or_is_the_system_text(name: str, tmp_path: Path) -> None:
+    """The same model would see the same words, in another place."""
+    seen: list[tuple[str | None, str, int]] = []
+
+    class Told(Sampler):
+        def __call__(self, prompts: Sequence[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
+            seen.extend((self.system, prompt, max_new_tokens) for prompt in prompts)
+            return [["a | 1\n<answer>a</answer>"] * draws for _ in prompts]
+
+    nothing: Any = None
+    sampler = Told(nothing, nothing, 1, 3, Journal(tmp_path / "journal", "x"))
+    for way in (name, f"{name}-system"):
+        assert asking.in_way(sampler, way)(["one?"], draws=2, max_new_tokens=9) == [["a", "a"]]
+    instruction = asking.INSTRUCTIONS[name]
+    assert seen == [(None, f"one?\n\n{instruction}", 9), (instruction, "one?", 9)]
+
+
+def test_every_way_that_may_be_asked_for_has_an_instruction() -> None:
+    assert {way.removesuffix(asking.SYSTEM) for way in get_args(Way)} == set(asking.INSTRUCTIONS)

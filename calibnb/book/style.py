@@ -37,6 +37,8 @@ _COLOURS = {
     "hard": "#D55E00",
     "ssot": "#7A5230",
     "verbalised": "#5B5B00",
+    "ssot-system": "#B07A48",
+    "verbalised-system": "#9A9A2E",
 }
 SPARE = ("#E69F00", "#56B4E9", "#B8A800", "#882255", "#332288")
 _MARKERS = {
@@ -48,6 +50,8 @@ _MARKERS = {
     "hard": "^",
     "ssot": "h",
     "verbalised": "8",
+    "ssot-system": "H",
+    "verbalised-system": "p",
 }
 _LINES: dict[str, Literal["-", "--", "-.", ":"]] = {
     "target": "-",
@@ -58,6 +62,8 @@ _LINES: dict[str, Literal["-", "--", "-.", ":"]] = {
     "hard": "--",
     "ssot": ":",
     "verbalised": "-.",
+    "ssot-system": ":",
+    "verbalised-system": "-.",
 }
 SPLITS = {
     "train": "train",

@@ -7,24 +7,24 @@
   and the answer is drawn from them by a random number generator. It needs a model that writes such a list; what is
   drawn is only as varied as the list.
 
-Both change how a question is asked and how the text is read, so they wrap an `Ask`. Their answers cannot be enumerated,
+Both change how a question is asked and how the text is read, so they wrap an `Ask`. The instruction stands behind the
+question, or before it as the system text, which some models heed better. The answers cannot be enumerated,
 so exact measures do not apply.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from calibnb.trees.sampling import Ask
+from calibnb.trees.sampling import Ask, Sampler
 from calibnb.trees.trie import Floats
 
 SEED_OF_THOUGHT = """\
-{question}
-
 Work in three steps. First write a random string of about twenty letters and digits inside <random> and </random>. \
 Then, inside <thinking> and </thinking>, use the string, and nothing else, to decide: every admissible answer must get \
 its fair chance. Last write the answer alone inside <answer> tags."""
@@ -39,19 +39,25 @@ def tagged_answer(text: str) -> str:
     return found[1].strip() if found else ""
 
 
-def seed_of_thought(ask: Ask) -> Ask:
-    """The same questions, answered by way of a random string; ``max_new_tokens`` has to hold the string, too."""
+def behind(question: str, instruction: str) -> str:
+    """A question with an instruction behind it; alone where the instruction is empty."""
+    return f"{question}\n\n{instruction}" if instruction else question
+
+
+def seed_of_thought(ask: Ask, instruction: str = SEED_OF_THOUGHT) -> Ask:
+    """The same questions, answered by way of a random string; ``max_new_tokens`` has to hold the string, too.
+
+    The instruction is empty where `ask` gives it as a system text.
+    """
 
     def asked(prompts: Sequence[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
-        texts = ask([SEED_OF_THOUGHT.format(question=p) for p in prompts], draws=draws, max_new_tokens=max_new_tokens)
+        texts = ask([behind(p, instruction) for p in prompts], draws=draws, max_new_tokens=max_new_tokens)
         return [[tagged_answer(text) for text in row] for row in texts]
 
     return asked
 
 
 VERBALISED = """\
-{question}
-
 Do not answer yet. Write a list of possible answers, each with the probability that it should be given, one to a line \
 like this:
 answer | probability"""
@@ -81,19 +87,21 @@ def verbalised_law(text: str) -> tuple[list[str], Floats]:
     return list(law), np.array([p / total for p in law.values()])
 
 
-def verbalised(ask: Ask, *, seed: int) -> Ask:
+def verbalised(ask: Ask, instruction: str = VERBALISED, *, seed: int) -> Ask:
     """The same questions, each draw an answer taken at random from a list that the model writes anew.
 
     Parameters
     ----------
     ask : Ask
         Draws the lists.
+    instruction : str
+        What stands behind a question; empty where `ask` gives it as a system text.
     seed : int
         Seed of the numbers that pick from the lists; a draw depends on seed, question and its number.
     """
 
     def asked(prompts: Sequence[str], *, draws: int, max_new_tokens: int) -> list[list[str]]:
-        texts = ask([VERBALISED.format(question=p) for p in prompts], draws=draws, max_new_tokens=max_new_tokens)
+        texts = ask([behind(p, instruction) for p in prompts], draws=draws, max_new_tokens=max_new_tokens)
         answers = []
         for prompt, row in zip(prompts, texts, strict=True):
             digest = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:8], "little")
@@ -106,3 +114,29 @@ def verbalised(ask: Ask, *, seed: int) -> Ask:
         return answers
 
     return asked
+
+
+INSTRUCTIONS = {"ssot": SEED_OF_THOUGHT, "verbalised": VERBALISED}
+SYSTEM = "-system"  # ends the name of a way whose instruction is the system text
+
+
+def in_way(sampler: Sampler, way: str, wrap: Callable[[Ask], Ask] = lambda ask: ask) -> Ask:
+    """A sampler that is asked in another way.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        Of the model as it comes.
+    way : str
+        ``ssot`` or ``verbalised``, with ``-system`` behind it or not.
+    wrap : Callable[[Ask], Ask]
+        What sees the prompts as they are asked, and the texts as they were written.
+    """
+    name = way.removesuffix(SYSTEM)
+    instruction = INSTRUCTIONS[name]
+    if way != name:
+        sampler, instruction = dataclasses.replace(sampler, system=instruction), ""
+    ask = wrap(sampler)
+    if name == "ssot":
+        return seed_of_thought(ask, instruction)
+    return verbalised(ask, instruction, seed=sampler.seed)

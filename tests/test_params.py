@@ -394,6 +394,12 @@ CASES: list[tuple[str, Any, str]] = [
         "benchmarks.baselines.categories: must be a list with at least one entry",
     ),
     ("benchmarks.baselines.draws", 1.5, "benchmarks.baselines.draws: must be an integer, got 1.5"),
+    (
+        "benchmarks.baselines.ways",
+        [],
+        "benchmarks.baselines.ways: must be a list with at least one entry, got []",
+    ),
+    ("benchmarks.baselines.ways", ["ssot", "sot"], "benchmarks.baselines.ways.1: must be one of ssot, verbalised, "),
     # mixtures, and what they cost
     ("finetune.mixed.mixture.shares", 1, f"finetune.mixed.mixture.shares: {UNKNOWN}: source, share, prompts_per_step"),
     ("finetune.mixed.mixture.share", 1.0, "finetune.mixed.mixture.share: must be < 1, got 1.0"),
@@ -892,7 +898,7 @@ def test_merged_files_pass_the_check(root, monkeypatch, capsys, tmp_path):
     merged.write_text(capsys.readouterr().out)
     shutil.copy(params.GRIDS, tmp_path)
     assert params.main(["check", str(merged)]) == 0
-    assert params.load(merged).benchmarks.structured.sampled.settings == 2
+    assert params.load(merged).benchmarks.structured.sampled.draws == 50
     assert list(yaml.safe_load(merged.read_text())) == list(yaml_files.read("params.yaml"))
 
 

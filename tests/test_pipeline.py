@@ -29,7 +29,10 @@ STUDY = params.read(ROOT / "params.yaml")
 def notebooks_of(stage: dict[str, Any]) -> dict[str, Path]:
     """The notebooks that a stage runs, by the name that it has in its matrix; one of its own is called by nothing."""
     written = re.search(r"notebooks/(\S+)\.ipynb", stage["cmd"])
-    pattern = written[1] if written else "measure/${item.benchmark}" if "pipeline.measure" in stage["cmd"] else None
+    prepared = re.search(r"pipeline\.needed (\w+)", stage["cmd"])
+    pattern = written[1] if written else f"models/{prepared[1]}" if prepared else None
+    if "pipeline.measure" in stage["cmd"]:
+        pattern = "measure/${item.benchmark}"
     if pattern is None:
         return {}
     for key, names in (("benchmark", list(STUDY["benchmarks"])), ("name", stage.get("matrix", {}).get("name", []))):
@@ -38,6 +41,7 @@ def notebooks_of(stage: dict[str, Any]) -> dict[str, Path]:
     return {"": ROOT / "notebooks" / f"{pattern}.ipynb"}
 
 
+OVERVIEW = [f"overview@{name}" for name in STAGES["overview"]["matrix"]["name"]]
 NOTEBOOKS = {name: found for name, stage in STAGES.items() if (found := notebooks_of(stage))}
 
 
@@ -69,14 +73,14 @@ def test_a_stage_depends_on_what_it_runs(name: str) -> None:
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_stage_names_the_parameters_that_its_notebook_reads(name: str) -> None:
-    read = set()
+    read, several = set(), "name" in STAGES[name].get("matrix", {})
     for item, notebook in NOTEBOOKS[name].items():
         declared = {key.replace("${item.benchmark}", item) for key in STAGES[name].get("params", [])}
         declared = {re.sub(r"^finetune\..*", "finetune", key) for key in declared}
         own = parameters(code_of(notebook))
         read |= own
-        assert own == declared if name != "page" else own <= declared
-    if name == "page":
+        assert own <= declared if several else own == declared
+    if several:
         assert read == declared
 
 
@@ -174,7 +178,7 @@ def expected_stages() -> set[str]:
         "finetune": [f"{tiny}-{method}-{seed}" for method in study["methods"] for seed in study["seeds"]],
         "measure": [f"{name}-{tiny}-{variant}" for name in study["benchmarks"] for variant in study["variants"]],
         "chapter": list(study["benchmarks"]),
-        "page": STAGES["page"]["matrix"]["name"],
+        **{name: STAGES[name]["matrix"]["name"] for name in ("overview", "page")},
     }
     return {f"{name}@{item}" if item else name for name in STAGES for item in matrix.get(name, [""])}
 
@@ -345,9 +349,9 @@ def test_a_key_of_one_benchmark_runs_that_benchmark(clone: Clone, altered: Calla
     altered("params.yaml", f"    draws: {draws}\n    max_new_tokens", "    draws: 2\n    max_new_tokens")
     # The check and what is asked are of the whole file; what they leave stays as it is.
     measured = {f"measure@openended-./tiny-{variant}" for variant in study.variants}
-    assert stale(clone) == {"check", "items", "chapter@openended", "operations", "findings", "book"} | measured
+    assert stale(clone) == {"check", "items", "chapter@openended", *OVERVIEW, "findings", "book"} | measured
     clone.ok("dvc", "repro", "check", "items")
-    assert stale(clone) == {"chapter@openended", "operations", "findings", "book"} | measured
+    assert stale(clone) == {"chapter@openended", *OVERVIEW, "findings", "book"} | measured
 
 
 @pytest.mark.slow

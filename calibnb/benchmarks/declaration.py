@@ -30,6 +30,8 @@ class Measure:
         The measure that says how often it can be read; where that is rare it is not shown.
     pictured : bool
         Whether it has a panel in the benchmark's first picture.
+    answers : bool
+        Whether it is the share of answers that can be read as what was asked for.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Measure:
     better: Literal["lower", "higher", "neither"] = "neither"
     given: str = ""
     pictured: bool = False
+    answers: bool = False
 
 
 def as_it_is(frame: pd.DataFrame) -> pd.DataFrame:

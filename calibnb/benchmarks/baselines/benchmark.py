@@ -53,7 +53,7 @@ BENCHMARK = Benchmark(
     EVERYTHING,
     as_stated,
     (
-        Measure("structured.valid_mass", "numbers: allowed (share)", "higher", pictured=True),
+        Measure("structured.valid_mass", "numbers: allowed (share)", "higher", pictured=True, answers=True),
         Measure("structured.nw1", "numbers: nW1 given a number", "lower", "structured.number_mass", pictured=True),
         Measure(
             "openended.unique_fraction_folded",
@@ -62,9 +62,9 @@ BENCHMARK = Benchmark(
             "openended.answered",
             pictured=True,
         ),
-        Measure("positions.parsed", "questions: readable (share)", "higher", pictured=True),
+        Measure("positions.parsed", "questions: readable (share)", "higher", pictured=True, answers=True),
         Measure("novelty.distinct", "prompts: different answers", "higher", "novelty.answered", pictured=True),
-        Measure("language.valid", "ordinary language: valid (share)", "higher", pictured=True),
+        Measure("language.valid", "ordinary language: valid (share)", "higher", pictured=True, answers=True),
     ),
     (WAYS,),
     kept=dict.fromkeys((*summary.EVERY, *summary.WAYS), as_it_is) | {"positions": without("text")},

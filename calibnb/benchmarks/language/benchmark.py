@@ -85,7 +85,7 @@ BENCHMARK = Benchmark(
     Table("language", by_item),
     Items("unit"),
     (
-        Measure("validity", "validity (probability or share)", "higher"),
+        Measure("validity", "validity (probability or share)", "higher", answers=True),
         Measure("error", "error (1 = the best constant answer)", "lower", given="validity"),
     ),
     CLAIMS,

@@ -79,7 +79,7 @@ BENCHMARK = Benchmark(
         Measure("error", "mean absolute error of a probability", "lower", given="either"),
         Measure("divergence", "KL(asked || said), nats", "lower", given="either"),
         Measure("first_gain", "gain of the word named first (probability)", given="either"),
-        Measure("either", "probability of one of the two words", "higher"),
+        Measure("either", "probability of one of the two words", "higher", answers=True),
     ),
     (VALUES, GAINS, HARD_OR_SOFT),
     kept={"items": as_it_is},

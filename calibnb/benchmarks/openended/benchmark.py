@@ -76,7 +76,7 @@ BENCHMARK = Benchmark(
     Items("category"),
     (
         Measure("unique_fraction_folded", "unique answers (share)", pictured=True),
-        Measure("member_mass", "probability of a member", "higher", pictured=True),
+        Measure("member_mass", "probability of a member", "higher", pictured=True, answers=True),
         Measure("uniform_tv", "total variation from uniform", "lower", given="member_mass", pictured=True),
         Measure("numbers", "bare numbers (share of answers)", "lower", pictured=True),
         Measure("entropy", "entropy of the first token (nats)"),

@@ -129,7 +129,7 @@ BENCHMARK = Benchmark(
     TABLE,
     chosen,
     (
-        Measure("letter_mass", "a letter is answered (probability)", "higher", pictured=True),
+        Measure("letter_mass", "a letter is answered (probability)", "higher", pictured=True, answers=True),
         Measure("total_variation", "total variation given one prompt", "lower", GIVEN, pictured=True),
         Measure("entropy", "entropy given one prompt (bits)", "higher", GIVEN, pictured=True),
         Measure("habit", "habit of a letter (TV)", "lower", GIVEN, pictured=True),

@@ -112,7 +112,7 @@ BENCHMARK = Benchmark(
     Items("label"),
     (
         Measure("given", "draws that came (share of those asked)", "higher"),
-        Measure("in_lists", "draws that came with others (share)", "higher", pictured=True),
+        Measure("in_lists", "draws that came with others (share)", "higher", pictured=True, answers=True),
         Measure("as_many", "answers with as many draws as asked for (share)", "higher"),
         Measure("nw1", "normalised W1 (0 perfect, 1 always the median)", "lower", given="given", pictured=True),
         Measure("nw1_perfect", "normalised W1, perfect sampler", given="given"),

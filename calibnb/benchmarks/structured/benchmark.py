@@ -142,7 +142,7 @@ BENCHMARK = Benchmark(
     families,
     (
         Measure("nw1", "normalised W1 (0 perfect, 1 always the median)", "lower"),
-        Measure("valid_mass", "probability of an allowed number", "higher"),
+        Measure("valid_mass", "probability of an allowed number", "higher", answers=True),
         Measure("certificate", "unresolved probability"),
         Measure("nw1_slack", "most that is open of nW1"),
         Measure("kl_format", "KL of the format (nats)", "lower"),

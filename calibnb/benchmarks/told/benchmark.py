@@ -87,7 +87,7 @@ BENCHMARK = Benchmark(
         Measure("followed_place", "how far a wrong mean is followed (1 all the way)"),
         Measure("followed_spread", "how far a wrong spread is followed (1 all the way)"),
         Measure("valid_mass_untold", "probability of an allowed number, not told", "higher"),
-        Measure("valid_mass_told", "probability of an allowed number, told", "higher"),
+        Measure("valid_mass_told", "probability of an allowed number, told", "higher", answers=True),
     ),
     (VALUES, GAPS),
     groups="split",

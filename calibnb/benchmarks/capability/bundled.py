@@ -217,7 +217,8 @@ def write_suite(folder: Path, count: int, seed: int) -> None:
         for split, rows in (("fewshot", made[: how.examples]), ("test", made[how.examples :])):
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (folder / f"{task}.{split}.jsonl").write_text(text, encoding="utf-8")
-        metric: dict[str, Any] = {"metric": "acc" if how.choices else "exact_match", "aggregation": "mean", "higher_is_better": True}
+        metric: dict[str, Any] = {"metric": "acc" if how.choices else "exact_match"}
+        metric |= {"aggregation": "mean", "higher_is_better": True}
         if how.worked:
             metric["regexes_to_ignore"] = ["(?s).*#### "]  # of the right answer, of which the number alone counts
         config: dict[str, Any] = {

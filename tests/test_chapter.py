@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from notebook_code import ROOT
 
 from calibnb.benchmarks import registry
-from calibnb.book import chapter, operations, style
+from calibnb.book import chapter, operations, outcomes, style
 from calibnb.book.style import panel_grid
 from calibnb.errors import UserError
 from calibnb.evidence import runs
@@ -149,7 +149,7 @@ def test_what_is_read_given_something_rare_has_no_value(two: Sequence[Run]) -> N
 def test_findings_of_the_own_run_are_written_and_all_are_shown(two: Sequence[Run]) -> None:
     found = chapter.Chapter(BENCHMARKS["openended"], two).judged()
     written = json.loads(Path("results/findings/openended.json").read_text())
-    assert written == chapter.read_findings(["openended"])
+    assert written == outcomes.read(["openended"])
     own = found[found["model"].isin(["tiny", "other"])]
     assert [row["id"] for row in written] == own["id"].tolist()
     assert set(found[found["id"].str.endswith("@other")]["model"]) == {"other"}
@@ -175,22 +175,22 @@ def test_findings_of_all_runs_by_what_pages_call_their_models(two: Sequence[Run]
     rows = {"results": ["a", "a@other", "b"], "runs/large/results": ["a"]}
     for root, ids in rows.items():
         Path(root, "findings.json").write_text(json.dumps([{"id": i, "value": n} for n, i in enumerate(ids)]))
-    found = chapter.findings(["tiny", "other"], [LARGE])
+    found = outcomes.of_models(["tiny", "other"], [LARGE])
     assert {label: {i: row["value"] for i, row in rows.items()} for label, rows in found.items()} == {
         "tiny": {"a": 0, "b": 2},
         "other": {"a": 1},
         "tiny (large)": {"a": 0},
     }
-    assert list(chapter.findings([], [LARGE])) == ["tiny (large)"]
+    assert list(outcomes.of_models([], [LARGE])) == ["tiny (large)"]
 
 
 def test_claims_are_shown_with_their_model_where_there_are_several() -> None:
     row = {"claim": "a > b", "verdict": "supported", "value": 0.5, "low": 0.4, "high": 0.6, "unit": "share"}
-    assert "No claim rests on this page" in str(chapter.claims_table(pd.DataFrame()).data)
-    one = str(chapter.claims_table(pd.DataFrame([row | {"model": "tiny"}, row | {"model": "tiny", "claim": ""}])).data)
+    assert "No claim rests on this page" in str(outcomes.claims_table(pd.DataFrame()).data)
+    one = str(outcomes.claims_table(pd.DataFrame([row | {"model": "tiny"}, row | {"model": "tiny", "claim": ""}])).data)
     assert "<td>a &gt; b</td>" in one and "0.50 [0.40,\N{NO-BREAK SPACE}0.60]" in one
     assert one.count("<tr") == 2 and "tiny" not in one
-    several = str(chapter.claims_table(pd.DataFrame([row | {"model": "tiny"}, row | {"model": "other"}])).data)
+    several = str(outcomes.claims_table(pd.DataFrame([row | {"model": "tiny"}, row | {"model": "other"}])).data)
     assert "<td>tiny</td>" in several and "<td>other</td>" in several
 
 

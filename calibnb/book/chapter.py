@@ -6,7 +6,6 @@ Which measures there are, what they are called and what is claimed of them, a be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from html import escape
@@ -18,17 +17,13 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from calibnb.benchmarks.declaration import Benchmark
-from calibnb.book import page, style, tables
+from calibnb.book import outcomes, page, style, tables
 from calibnb.book.figures import points
-from calibnb.evidence import claims, results, runs
+from calibnb.evidence import results, runs
 from calibnb.evidence.runs import Run
-from calibnb.models.places import place
 
 Frame = pd.DataFrame
-FINDINGS = Path("results/findings")
 NOTHING = "No run that is present has measured this."
-VERDICTS = ("supported", "refuted", "open", "not comparable", "not determined")
-FINDING = ("id", "question", "claim", "value", "low", "high", "unit", "source", "verdict", "model")
 
 
 def present(study: Any, committed: str | Path, *, own: bool) -> list[Run]:
@@ -241,11 +236,11 @@ class Chapter:
         finding : str
             The id of the claim's finding, in which ``{variant}`` stands for a variant.
         """
-        return verdicts(self.judged(), model, finding, self.variants)
+        return outcomes.verdicts(self.judged(), model, finding, self.variants)
 
     def quoted(self, model: str, finding: str, digits: int = 2) -> dict[str, str]:
         """Values of findings by variant as HTML that shows its interval: `finding` as in :meth:`verdicts`."""
-        rows = _by_variant(self.judged(), model, finding, self.variants)
+        rows = outcomes.by_variant(self.judged(), model, finding, self.variants)
         return {
             variant: page.number(float(row["value"]), float(row["low"]), float(row["high"]), digits)
             for variant, row in rows.items()
@@ -289,7 +284,7 @@ class Chapter:
         count = self.summary["measure"][here].nunique()
         title = f"All measures ({count}) of all variants ({len(self.variants)}), with 95 % intervals"
         return page.together(
-            *([claims_fold(self.judged()), page.fold(title, self.table(digits))] if self.runs else []),
+            *([outcomes.claims_fold(self.judged()), page.fold(title, self.table(digits))] if self.runs else []),
             *more,
             runs_fold(self.notes),
         )
@@ -342,7 +337,7 @@ class Chapter:
 
     @cached_property
     def _judged(self) -> Frame:
-        return judged(self.benchmark.name, (self.benchmark.claims,), self.runs)
+        return outcomes.judged(self.benchmark.name, (self.benchmark.claims,), self.runs)
 
 
 def _of(part: Frame) -> list[str]:
@@ -350,85 +345,6 @@ def _of(part: Frame) -> list[str]:
     return list(dict.fromkeys(part["variant"]))
 
 
-def judged(name: str, chapters: Sequence[claims.Chapter], shown: Sequence[Run]) -> Frame:
-    """Findings of every run; those of the reader's own are written to ``results/findings/<name>.json``."""
-    rows = []
-    for run in shown:
-        found = claims.evaluate(chapters, run)
-        if not run.name:
-            results.write_json(found, FINDINGS / f"{name}.json")
-        rows += [finding | {"model": run.label(_of_model(str(finding["id"]), run.models)[1])} for finding in found]
-    return pd.DataFrame(rows, columns=list(FINDING))
-
-
-def verdicts(found: Frame, model: str, finding: str, variants: Sequence[str]) -> dict[str, str]:
-    """Verdicts among findings on a claim by variant: see :meth:`Chapter.verdicts`."""
-    return {variant: str(row["verdict"]) for variant, row in _by_variant(found, model, finding, variants).items()}
-
-
-def _by_variant(found: Frame, model: str, finding: str, variants: Sequence[str]) -> dict[str, dict[Any, Any]]:
-    """Findings of a model whose ids differ in the variant alone."""
-    here = found[found["model"] == model]
-    known = {row["id"].partition("@")[0]: row for row in here.to_dict("records")}
-    ids = {variant: finding.format(variant=variant) for variant in variants}
-    return {variant: known[name] for variant, name in ids.items() if name in known}
-
-
-def _of_model(finding: str, models: Sequence[str]) -> tuple[str, str]:
-    """The id of a finding without the end that names a further model, and the model."""
-    plain, _, further = finding.partition("@")
-    return plain, {place(model): model for model in models}[further] if further else models[0]
-
-
-def claims_table(found: Frame) -> HTML:
-    """The claims among findings with their verdicts, values and intervals."""
-    claimed = found[found["claim"] != ""] if len(found) else found
-    if claimed.empty:
-        return HTML("<p>No claim rests on this page.</p>")  # type: ignore[no-untyped-call]
-    number = ["value", "low", "high"]
-    values = claimed[number].astype(float).itertuples(index=False)
-    shown = claimed.assign(**{"value [95 %]": [tables.with_interval(*row) for row in values]})
-    columns = [*(["model"] if claimed["model"].nunique() > 1 else []), "verdict", "claim", "value [95 %]", "unit"]
-    return HTML(shown[columns].to_html(index=False, border=0, classes="claims"))  # type: ignore[no-untyped-call]
-
-
-def claims_fold(found: Frame) -> HTML:
-    """The claims among findings in a fold whose title counts their verdicts."""
-    counts = found["verdict"][found["claim"] != ""].value_counts().to_dict()
-    order = [name for name in (*VERDICTS, *counts) if name in counts]
-    title = ", ".join(f"{counts[name]} {name}" for name in dict.fromkeys(order)) or "none"
-    meaning = '<p><a href="findings.html">Findings</a> says what the verdicts mean.</p>'
-    return page.fold(f"Claims: {title}", meaning, claims_table(found))
-
-
 def runs_fold(notes: Sequence[str]) -> HTML:
     """Which runs a page shows, and which it cannot, in a fold."""
     return page.fold("Runs on this page", *(f"<p>{page.code(note)}</p>" for note in notes))
-
-
-def findings(models: Sequence[str], committed: Sequence[Run]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Findings by what pages call a model, then by their ids without the end that names a further model.
-
-    Parameters
-    ----------
-    models : Sequence[str]
-        Models of the reader's own run; none where there is none.
-    committed : Sequence[Run]
-        Further runs.
-    """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for root, names, run in [
-        *([(Path("results"), models, "")] if models else []),
-        *((run.root, run.models, run.name) for run in committed),
-    ]:
-        for row in json.loads((root / "findings.json").read_text(encoding="utf-8")):
-            plain, model = _of_model(row["id"], names)
-            found.setdefault(f"{model} ({run})" if run else model, {})[plain] = row
-    return found
-
-
-def read_findings(names: Sequence[str]) -> list[dict[str, Any]]:
-    """The findings that chapters have written, in the order of `names`."""
-    return [
-        finding for name in names for finding in json.loads((FINDINGS / f"{name}.json").read_text(encoding="utf-8"))
-    ]

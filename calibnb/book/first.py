@@ -107,27 +107,29 @@ def _told(split: str, found: Findings) -> str:
         for method in paper.METHODS
         if (name := f"structured.{split}.{method}.w1_vs_{reference}") in found
     }
-    said = paper.together(list(verdicts.values()))
-    if said == "supported":
+    together = paper.together(list(verdicts.values()))
+    if together == "supported":
         references = [CONTROLS[reference] for reference in dict.fromkeys(r for _, r in verdicts)]
         return f"calibrated answers come closer to the target than those of {_listed(references)}"
     if len(set(verdicts.values())) < 2:
-        return GAIN[said]
-    sides = {"a gain": paper.SUPPORTED, "a loss": paper.REFUTED, "no difference": "open"}
+        return GAIN[together]
+    sides = {paper.SUPPORTED: "closer to the target than", paper.REFUTED: "less close to the target than"}
     parts = [
-        f"{word} is shown of {_pairs([pair for pair, verdict in verdicts.items() if verdict == kind])}"
-        for word, kind in sides.items()
-        if kind in verdicts.values()
+        f"{_listed([*who])} {'come' if len(who) > 1 else 'comes'} {words} {_listed(references)}"
+        for side, words in sides.items()
+        for who, references in _grouped([pair for pair, verdict in verdicts.items() if verdict == side])
     ]
-    return ", ".join(parts)
+    left = _grouped([pair for pair, verdict in verdicts.items() if verdict == "open"])
+    none = [f"of {_listed([*who])} from {_listed(references)}" for who, references in left]
+    said = [", and ".join(parts)] if parts else []
+    return ", but ".join([*said, f"no difference is shown {_listed(none)}"] if none else said)
 
 
-def _pairs(pairs: list[tuple[str, str]]) -> str:
-    """Methods with what they are held against; references that the same methods are held against stand together."""
+def _grouped(pairs: list[tuple[str, str]]) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Methods, and what texts call the references that just these methods are held against."""
     methods = {reference: tuple(m for m, r in pairs if r == reference) for _, reference in pairs}
     groups = dict.fromkeys(methods.values())
-    together = {who: [CONTROLS[reference] for reference, names in methods.items() if names == who] for who in groups}
-    return _listed([f"{_listed([*who])} against {_listed(references)}" for who, references in together.items()])
+    return [(who, [CONTROLS[reference] for reference, names in methods.items() if names == who]) for who in groups]
 
 
 def _listed(parts: list[str]) -> str:

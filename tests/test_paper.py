@@ -98,9 +98,9 @@ def test_the_answer_names_model_splits_and_sides(findings: dict[str, Any]) -> No
     assert first.answer("a<b", all_gained) == f"<strong>Yes</strong> for <code>a&lt;b</code>: {where} {closer}."
     in_part = with_verdicts(gained, "unseen", of_all("open") | {("hard", "base"): "refuted"})
     assert first.answer("tiny", in_part) == (
-        f"<strong>In part</strong> for <code>tiny</code>: on held-out families {closer}; on unseen parameters hard comes "
-        "less close to the target than the model as it comes, but no difference is shown of soft from the model as it "
-        "comes and of soft and hard from the format control."
+        f"<strong>In part</strong> for <code>tiny</code>: on held-out families {closer}; on unseen parameters hard "
+        "comes less close to the target than the model as it comes, but no difference is shown of soft from the model "
+        "as it comes and of soft and hard from the format control."
     )
     halves = dict.fromkeys([("soft", "base"), ("soft", "format")], "supported")
     apart = first.answer("tiny", with_verdicts(gained, "unseen", of_all("open") | halves))
@@ -113,9 +113,9 @@ def test_the_answer_names_model_splits_and_sides(findings: dict[str, Any]) -> No
     both |= dict.fromkeys([("hard", "base"), ("soft", "format")], "refuted")
     apart = first.answer("tiny", with_verdicts(gained, "unseen", both))
     assert apart.endswith(
-        "soft comes closer to the target than the model as it comes, and hard comes closer to the target than the format "
-        "control, and hard comes less close to the target than the model as it comes, and soft comes less close to the "
-        "target than the format control."
+        "soft comes closer to the target than the model as it comes, and hard comes closer to the target than the "
+        "format control, and hard comes less close to the target than the model as it comes, and soft comes less close "
+        "to the target than the format control."
     )
     for verdict, word, told in (("open", "Not shown", "no difference"), ("refuted", "No", "a loss")):
         both = with_verdicts(with_verdicts(findings, "held_out", of_all(verdict)), "unseen", of_all(verdict))

@@ -332,6 +332,13 @@ def test_families_are_sorted_by_the_last_variant():
     assert axis.get_xscale() == "log"
 
 
+def test_families_stand_in_an_order_that_is_given():
+    frame = family_frame()
+    wanted = [*sorted(set(frame["family"]), reverse=True), "none of the frame"]
+    (axis, *_) = points.per_family_dots(frame, variants=VARIANTS, order=wanted).axes
+    assert [t.get_text() for t in axis.get_yticklabels()] == [name.replace("_", " ") for name in wanted[:-1]]
+
+
 def test_a_variant_without_any_value_is_not_drawn_and_keeps_its_place():
     frame = family_frame()
     frame.loc[frame["variant"] == "hard", ["value", "low", "high"]] = math.nan

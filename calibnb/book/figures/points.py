@@ -79,6 +79,7 @@ def per_family_dots(
     log: bool = True,
     reference: float = 1.0,
     together: str | None = None,
+    order: Sequence[str] = (),
 ) -> Figure:
     """One row a family, one dot a variant: where calibration holds and where it does not.
 
@@ -86,7 +87,7 @@ def per_family_dots(
     ----------
     frame : DataFrame
         Rows of ``family, variant, value, low, high``; what does not exist is nan, and a value that is nan is not drawn.
-        Families are sorted by the last variant, lowest on top.
+        Families are sorted by the last variant, lowest on top, where `order` says nothing.
     variants : Sequence[str]
         In the order of the legend.
     label : str
@@ -97,10 +98,13 @@ def per_family_dots(
         Where a dotted line stands.
     together : str or None
         The row that sums up the others, which stands last, apart from them.
+    order : Sequence[str]
+        Families from top to bottom, those of the frame among them.
     """
     variants = [variant for variant in variants if variant in set(frame["variant"])]  # a run may have fewer
     table = frame.pivot_table(index="family", columns="variant", values="value", sort=False, dropna=False)
     families = table.sort_values(variants[-1]).index.tolist() if len(table) else []
+    families = [family for family in order if family in families] if order else families
     families.sort(key=lambda family: family == together)
     row = {family: y for y, family in enumerate(families)}
     # In inches: no marker covers that of another variant, and families lie farther apart than variants.

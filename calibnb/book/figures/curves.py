@@ -19,7 +19,7 @@ from calibnb.book.style import SPLIT_COLOURS, SPLITS, finished, look, panel_grid
 from calibnb.laws.distances import Floats, Law, is_discrete
 
 REFERENCES = ("base", "temperature", "format")  # what calibrated variants are seen beside
-_AREA = "#DEDEDE"  # below the target's curve
+AREA = "#DEDEDE"  # below the target's curve
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _strokes(variants: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _legend(figure: Figure, strokes: Mapping[str, Mapping[str, Any]]) -> None:
     """The target as an area, variants as the curves are drawn."""
-    target = Patch(facecolor=_AREA, edgecolor=look("target").colour, linewidth=1)
+    target = Patch(facecolor=AREA, edgecolor=look("target").colour, linewidth=1)
     shared_legend(figure, [target, *(Line2D([], [], **how) for how in strokes.values())], ["target", *strokes])
 
 
@@ -108,7 +108,7 @@ def overlay_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
             cdf = setting.law.cdf(x)
         steps: Literal["default", "steps-post"] = "steps-post" if is_discrete(setting.law) else "default"
         fill: Literal["post"] | None = "post" if is_discrete(setting.law) else None
-        axis.fill_between(x, cdf, step=fill, color=_AREA, linewidth=0, zorder=0)
+        axis.fill_between(x, cdf, step=fill, color=AREA, linewidth=0, zorder=0)
         axis.plot(x, cdf, drawstyle=steps, color=look("target").colour, linewidth=1, zorder=1)
         if setting.band:
             ends = np.clip(cdf - setting.band, 0, 1), np.clip(cdf + setting.band, 0, 1)
@@ -169,7 +169,7 @@ def density_grid(settings: Sequence[Overlay], *, variants: Sequence[str], column
     for axis, setting in zip(axes, settings, strict=True):
         edges = bin_edges(setting.law, setting.low, setting.high, bins)
         target = target_in_bins(setting.law, edges)
-        axis.stairs(target, edges, fill=True, color=_AREA)
+        axis.stairs(target, edges, fill=True, color=AREA)
         axis.stairs(target, edges, color=look("target").colour, linewidth=1)
         for variant in variants:
             if variant not in setting.answers or not np.sum(setting.answers[variant][1]) > 0:

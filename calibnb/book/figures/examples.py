@@ -14,11 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from calibnb.book.figures.curves import Overlay, answers_in_bins, bin_edges, target_in_bins
+from calibnb.book.figures.curves import AREA, Overlay, answers_in_bins, bin_edges, target_in_bins
 from calibnb.book.style import finished, look, panel_grid, shared_legend
 from calibnb.laws.distances import is_discrete
 
-_TARGET = "#D9D9D9"
 # Two methods may answer alike: a wide line below and a narrow dashed one on it are both seen.
 _WIDTHS = (3.4, 1.5)
 _BINS = 16
@@ -69,7 +68,7 @@ def examples(shown: Sequence[Example], *, before: str, after: Sequence[str]) -> 
         for name, (line, width) in _lines(variants).items()
     ]
     names = ["target", *(f"{name}, as it comes" if name == before else name for name in variants)]
-    shared_legend(figure, [Patch(color=_TARGET), *lines], names)
+    shared_legend(figure, [Patch(color=AREA), *lines], names)
     return finished(figure)
 
 
@@ -84,7 +83,7 @@ def _lines(variants: Sequence[str]) -> dict[str, tuple[Line, float]]:
 def _panel(axis: Axes, example: Example, variants: Sequence[str]) -> None:
     setting = example.setting
     edges = bin_edges(setting.law, setting.low, setting.high, _BINS)
-    axis.stairs(target_in_bins(setting.law, edges), edges, fill=True, color=_TARGET)
+    axis.stairs(target_in_bins(setting.law, edges), edges, fill=True, color=AREA)
     rows = [("nW1", "#222222")]
     for variant, (line, width) in _lines(variants).items():
         if variant not in setting.answers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,7 @@ from made_up import METHODS, tables
 from scipy.special import rel_entr
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from calibnb.benchmarks.mixing import measures, prompts
+from calibnb.benchmarks.mixing import measures, prompts, seen
 from calibnb.benchmarks.mixing.benchmark import BENCHMARK
 from calibnb.benchmarks.mixing.prompts import Item, Pair, Wording
 from calibnb.errors import UserError
@@ -27,6 +28,7 @@ from calibnb.laws import parsing
 from calibnb.models import chatformat
 from calibnb.trees.attention import Body
 
+ROOT = Path(__file__).parents[1]
 COIN = Pair(("heads", "tails"), True)
 GRID = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
 EVERYTHING = Wording(
@@ -47,6 +49,25 @@ def test_a_third_of_the_pairs_and_half_of_the_wordings_may_be_trained_on() -> No
     assert len(pairs) >= 8 and len(wordings) >= 4
     used = [(item.pair, item.wording) for item in prompts.items([0.5, 0.6], "all", "all") if not item.held_out]
     assert set(used) == {(p, w) for p in pairs for w in wordings if p.seen and w.seen}
+
+
+def test_what_may_be_trained_on_is_drawn_as_it_asks() -> None:
+    written = (ROOT / "calibnb/benchmarks/mixing/seen.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in written] == list(seen.turns())
+    asked = {item.prompt: item for item in prompts.items(seen.PROBABILITIES, "all", "all")}
+    assert len({turn["prompt"] for turn in seen.turns()}) == len(written)
+    assert not any(asked[turn["prompt"]].held_out for turn in seen.turns())
+    assert not {turn["prompt"] for turn in seen.turns()} & {item.prompt for item in prompts.items(GRID, "all", "all")}
+    first, p = [], []
+    for turn in (turn for seed in range(40) for turn in seen.turns(seed)):
+        item = asked[turn["prompt"]]
+        assert turn["answer"] in item.pair.words
+        first.append(turn["answer"] == item.pair.words[0])
+        p.append(item.asked)
+    for asked_for in seen.PROBABILITIES:
+        here = np.array(first)[np.array(p) == asked_for]
+        spread = np.sqrt(asked_for * (1 - asked_for) / len(here))
+        assert here.mean() == pytest.approx(asked_for, abs=4 * spread)
 
 
 def test_no_two_words_of_a_pair_share_a_spelling() -> None:

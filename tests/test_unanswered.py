@@ -28,6 +28,11 @@ def test_kinds_that_all_variants_hardly_answer() -> None:
     assert unanswered.silent(frame) == {"m": ["a"], "n": []}
 
 
+def test_kinds_of_a_benchmark_are_named_together() -> None:
+    assert unanswered.named(["A: x", "B", "A: y"]) == "A (x, y) and B"
+    assert unanswered.named(["B"]) == "B"
+
+
 def test_tasks_in_which_no_variant_is_better_than_guessing() -> None:
     rows = [
         ("m", "facts", "base", 0.25), ("m", "facts", "soft", 0.1),  # four choices
@@ -51,7 +56,7 @@ def test_every_benchmark_of_randomness_has_its_rows(tmp_path: Path, monkeypatch:
     assert set(found["page"]) == set(registry.benchmarks()) - {"capability", "perplexity", "novelty"}
     assert set(found["model"]) == {"tiny", "other", "tiny (older)"}
     assert "The mixing curve" in set(found["kind"]) - set(found["kind"][found["model"] == "tiny (older)"])
-    assert {"in range", "held-out families"} <= {kind.rpartition(", ")[2] for kind in found["kind"]}
+    assert {"in range", "held-out families"} <= {kind.rpartition(": ")[2] for kind in found["kind"]}
     one = found[(found["model"] == "tiny") & (found["variant"] == "soft") & (found["page"] == "openended")]
     table = pd.read_parquet(OWN.root / "openended/tiny/soft/categories.parquet")
     assert one["value"].tolist() == pytest.approx([table["member_mass"].mean()])

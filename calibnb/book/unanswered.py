@@ -8,7 +8,7 @@ import pandas as pd
 
 from calibnb.benchmarks import registry
 from calibnb.benchmarks.capability import bundled
-from calibnb.book import chapter, style
+from calibnb.book import chapter, page, style
 from calibnb.evidence.runs import Run
 
 HARDLY = 0.1  # a share of readable answers below it
@@ -34,10 +34,10 @@ def shares(shown: Sequence[Run]) -> tuple[pd.DataFrame, list[str]]:
         kind = [benchmark.title] * len(here)
         if len(labels) > 1:
             what = here["measure"].map({name: label.partition(":")[0] for name, label in labels.items()})
-            kind = [f"{text}, {asked}" for text, asked in zip(kind, what, strict=True)]
+            kind = [f"{text}: {asked}" for text, asked in zip(kind, what, strict=True)]
         if benchmark.groups:
             groups = here[benchmark.groups].replace(style.SPLITS)
-            kind = [f"{text}, {group}" for text, group in zip(kind, groups, strict=True)]
+            kind = [f"{text}: {group}" for text, group in zip(kind, groups, strict=True)]
         parts.append(here.assign(kind=kind, page=name)[["model", "kind", "page", "variant", "value", "low", "high"]])
     return pd.concat(parts, ignore_index=True), notes
 
@@ -55,6 +55,15 @@ def silent(frame: pd.DataFrame) -> dict[str, list[str]]:
         str(model): [str(kind) for kind in part.index.get_level_values("kind")[part < HARDLY]]
         for model, part in best.groupby("model", sort=False)
     }
+
+
+def named(kinds: Sequence[str]) -> str:
+    """Kinds of questions as a sentence has them, those of a benchmark together: ``Structured sampling (unseen)``."""
+    groups: dict[str, list[str]] = {}
+    for kind in kinds:
+        title, _, group = kind.partition(": ")
+        groups.setdefault(title, []).extend([group] if group else [])
+    return page.listed([f"{title} ({', '.join(of)})" if of else title for title, of in groups.items()])
 
 
 def guessed(scores: pd.DataFrame) -> dict[str, list[str]]:

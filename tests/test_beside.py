@@ -58,6 +58,7 @@ def test_the_stage_gathers_all_models_of_the_study(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     tables(Path("results"), ["tiny", "other"], ["base", "soft", "mixed"])
     named = {"settings": 1, "categories": ["animal"], "draws": 1, "questions": 1, "prompts": 1, "items": 1}
+    named |= {"ways": ["ssot"]}
     block = named | {"variants": ["base", "soft"], "max_new_tokens": 1, "batch": 1}
     names = {"models": ["tiny", "other"], "variants": ["base", "soft", "mixed"], "seeds": [11]}
     Path("params.yaml").write_text(json.dumps(names | {"benchmarks": {"baselines": block}}))

@@ -33,7 +33,7 @@ from calibnb.models import cards, loading, naming
 from calibnb.models.naming import PASSED_OVER, REFUSED, requirement
 from calibnb.models.places import place
 from calibnb.models.sources import TABLE
-from calibnb.pipeline import execute, measure, params
+from calibnb.pipeline import execute, measure, needed, params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 PARAMETERS = params.read(ROOT / "params.yaml")
@@ -73,6 +73,7 @@ class Project:
         for name in ("dvc.yaml", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
         (folder / "notebooks").symlink_to(ROOT / "notebooks")
+        (folder / needed.FOLDER).mkdir(parents=True)
         self.repo = Repo.init(str(folder), no_scm=True)
         self.bin, self.noted = folder / "bin", folder / "noted"
         self.bin.mkdir()
@@ -102,7 +103,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(tmp_path_factory.mktemp("project"))
 
 
-MODULES = {f"calibnb.pipeline.{module.__name__.rpartition('.')[2]}": module.main for module in (execute, measure)}
+MODULES = {
+    f"calibnb.pipeline.{module.__name__.rpartition('.')[2]}": module.main for module in (execute, measure, needed)
+}
 
 
 def runs(project: Project, arguments: list[list[str]]) -> Iterator[tuple[Path, Path, dict[str, Any]]]:
@@ -152,6 +155,8 @@ def test_a_name_that_is_accepted_arrives_and_its_files_are_where_they_are_looked
     raw = small(models=[name])
     study = params.parse(raw)
     project.write(raw)
+    for stage, is_needed in study.needed().items():
+        (project.folder / needed.FOLDER / f"{stage}.yaml").write_text(f"needed: {str(is_needed).lower()}\n")
     matrices = [name for name, stage in PIPELINE["stages"].items() if "model" in stage.get("matrix", {})]
     stages = {key: stage for key, stage in project.stages().items() if key.split("@")[0] in matrices}
     for key in stages:  # each can be run alone, by its name

@@ -374,7 +374,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "methods",
         ["soft", "medium"],
-        'methods: must be among the blocks of finetune (soft, hard, format, told, mixed), got "medium"',
+        'methods: must be among the blocks of finetune (soft, hard, format, told, mixed, paired), got "medium"',
     ),
     ("methods", ["base"], "methods.0: must be a name of lower-case letters, digits,"),
     ("methods", ["a b"], "methods.0: must be a name of lower-case letters, digits,"),
@@ -385,7 +385,7 @@ CASES: list[tuple[str, Any, str]] = [
     (
         "temperature.method",
         "best",
-        "temperature.method: must be among the blocks of finetune (soft, hard, format, told, mixed), got",
+        "temperature.method: must be among the blocks of finetune (soft, hard, format, told, mixed, paired), got",
     ),
     ("temperature.settings", 0, "temperature.settings: must be >= 1, got 0"),
     (
@@ -712,6 +712,7 @@ SHORT = SMALL | {"epochs": 0.107, "validations": 1, "learning_rate": 2.0e-3}
 FULL = {"epochs": 1, "validations": 4, "validation_settings": 84}
 TINY = SMALL | {"draws_per_prompt": 4, "max_bins": 101, "epochs": 0.06, "prompts_per_step": 4, "learning_rate": 2.0e-3}
 TINY |= {"lora_rank": 2, "lora_alpha": 4}
+SEEN = "./calibnb/benchmarks/mixing/seen.jsonl"
 PAPER = {"draws": "iid", "parameters": "grid", "family_weights": "settings", "discretisation": "thin"}
 PAPER |= {"max_bins": 16384, "epochs": 2, "prompts_per_step": 8, "learning_rate": 2.0e-4, "max_grad_norm": None}
 PAPER |= {"lora_rank": 16, "lora_alpha": 32, "lora_dropout": 0.05, "lora_targets": "attention"}
@@ -720,7 +721,8 @@ LONG = SMALL | {"epochs": 12, "validations": 8, "validation_settings": 195, "lea
 PRICE = SMALL | {"epochs": 1, "validations": 4, "validation_settings": 195, "learning_rate": 2.0e-3}
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "demo": dict.fromkeys(("format", "soft"), SHORT),
-    "full": dict.fromkeys(("format", "soft", "hard", "told", "mixed"), FULL),
+    "full": dict.fromkeys(("format", "soft", "hard", "told", "mixed", "paired"), FULL),
+    "headline": {name: {} for name in ("format", "soft", "hard")},
     "test": {
         **dict.fromkeys(("format", "soft", "hard"), TINY),
         "mixed": TINY | {"mixture": {"source": "self", "share": 0.25, "prompts_per_step": 2}, "kl_to_base": 0.1},
@@ -768,6 +770,7 @@ def test_methods_of_the_study_are_the_defaults_but_for_what_they_say(study: dict
         "format": {"estimator": "samples", "completions": "other"},
         "told": {"estimator": "samples", "told": "moments"},
         "mixed": {"mixture": {"source": "self", "share": 0.25, "prompts_per_step": 4}},
+        "paired": {"mixture": {"source": SEEN, "share": 0.25, "prompts_per_step": 4}},
     }
     # None shares a block with another: `dvc exp run -S` changes one method's own keys, and no other's.
     assert all(not isinstance(value, dict | list) for value in methods["defaults"].values())

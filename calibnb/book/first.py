@@ -110,19 +110,19 @@ def _told(split: str, found: Findings) -> str:
     together = paper.together(list(verdicts.values()))
     if together == "supported":
         references = [CONTROLS[reference] for reference in dict.fromkeys(r for _, r in verdicts)]
-        return f"calibrated answers come closer to the target than those of {_listed(references)}"
+        return f"calibrated answers come closer to the target than those of {page.listed(references)}"
     if len(set(verdicts.values())) < 2:
         return GAIN[together]
     sides = {paper.SUPPORTED: "closer to the target than", paper.REFUTED: "less close to the target than"}
     parts = [
-        f"{_listed([*who])} {'come' if len(who) > 1 else 'comes'} {words} {_listed(references)}"
+        f"{page.listed([*who])} {'come' if len(who) > 1 else 'comes'} {words} {page.listed(references)}"
         for side, words in sides.items()
         for who, references in _grouped([pair for pair, verdict in verdicts.items() if verdict == side])
     ]
     left = _grouped([pair for pair, verdict in verdicts.items() if verdict == "open"])
-    none = [f"of {_listed([*who])} from {_listed(references)}" for who, references in left]
+    none = [f"of {page.listed([*who])} from {page.listed(references)}" for who, references in left]
     said = [", and ".join(parts)] if parts else []
-    return ", but ".join([*said, f"no difference is shown {_listed(none)}"] if none else said)
+    return ", but ".join([*said, f"no difference is shown {page.listed(none)}"] if none else said)
 
 
 def _grouped(pairs: list[tuple[str, str]]) -> list[tuple[tuple[str, ...], list[str]]]:
@@ -130,10 +130,6 @@ def _grouped(pairs: list[tuple[str, str]]) -> list[tuple[tuple[str, ...], list[s
     methods = {reference: tuple(m for m, r in pairs if r == reference) for _, reference in pairs}
     groups = dict.fromkeys(methods.values())
     return [(who, [CONTROLS[reference] for reference, names in methods.items() if names == who]) for who in groups]
-
-
-def _listed(parts: list[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def cards(found: Findings) -> HTML:

@@ -100,7 +100,7 @@ def main() -> None:
         count = len(trained.train)
         method = study.finetune[args.method].model_copy(update={"epochs": args.prompts / count, "validations": 1})
         adapter = scratch / "model" / args.method
-        own = args.weights.parent / "ordinary.jsonl"  # which the stage `ordinary` leaves
+        own = args.weights.parent / "ordinary" / f"{args.method}.jsonl"  # which the stage `ordinary` leaves
         log = loop.train(
             args.weights, adapter, trained, method, study.prompt,
             seed=seed, device=device, dtype=dtype, scratch=scratch / "run",

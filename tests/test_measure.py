@@ -59,32 +59,35 @@ def test_what_nothing_needs_leaves_empty_outputs_and_what_is_needed_runs_its_not
 ) -> None:
     write = Path("items/needed") / f"{stage}.yaml"
     write.parent.mkdir(parents=True)
-    write.write_text("needed: false\n")
+    write.write_text("mixed: false\nsoft: false\n")
     assert needed.main([stage, MODEL]) == 0
     assert started == []
     assert json.loads(Path(f"results/{stage}/two words.json").read_text()) == {"tflop": 0.0}
     page = nbformat.read(Path(f"book/executed/{stage}/two words.ipynb"), as_version=4)
     assert page.cells == []
-    outputs = {"ordinary": "models/two words/ordinary.jsonl", "temperature": "variants/two words/temperature"}
+    outputs = {"ordinary": "models/two words/ordinary/soft.jsonl", "temperature": "variants/two words/temperature"}
     assert Path(outputs[stage]).exists()
-    write.write_text("needed: true\n")
+    write.write_text("mixed: true\nsoft: false\n")
     assert needed.main([stage, MODEL]) == 7
     page_of_stage = f"book/executed/{stage}/two words.ipynb"
     assert started == [[f"notebooks/models/{stage}.ipynb", page_of_stage, "-p", "model", MODEL]]
 
 
 @pytest.mark.parametrize(
-    ("methods", "variants", "expected"),
+    ("methods", "variants", "mix", "fits"),
     [
-        (["soft"], ["base", "soft"], {"ordinary": False, "temperature": False}),
-        (["soft", "mixed"], ["base", "soft"], {"ordinary": True, "temperature": False}),
-        (["soft"], ["base", "temperature", "soft"], {"ordinary": False, "temperature": True}),
+        (["soft"], ["base", "soft"], {"soft": False}, False),
+        (["soft", "mixed", "paired"], ["base", "soft"], {"soft": False, "mixed": True, "paired": False}, False),
+        (["soft"], ["base", "temperature", "soft"], {"soft": False}, True),
     ],
 )
-def test_what_a_study_needs(methods: list[str], variants: list[str], expected: dict[str, bool]) -> None:
+def test_what_a_study_needs(methods: list[str], variants: list[str], mix: dict[str, bool], fits: bool) -> None:
     few = {"methods": methods, "variants": variants}
     few |= {"benchmarks": {name: {"variants": ["base", "soft"]} for name in registry.blocks()}}
-    assert params.parse(params.merge(params.read(ROOT / "params.yaml"), few)).needed() == expected
+    assert params.parse(params.merge(params.read(ROOT / "params.yaml"), few)).needed() == {
+        "ordinary": mix,
+        "temperature": {"temperature": fits},
+    }
 
 
 def test_a_file_that_is_not_there_is_one_line(

@@ -385,6 +385,18 @@ def test_a_named_model_more_runs_nothing(clone: Clone, altered: Callable[[str, s
 
 
 @pytest.mark.slow
+def test_a_named_method_more_trains_that_method(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
+    text = (clone.folder / "params.yaml").read_text()
+    more = yaml.safe_load(text)
+    more["methods"].append("further")
+    more["finetune"]["further"] = more["finetune"]["mixed"] | {"learning_rate": 0.003}
+    altered("params.yaml", text, yaml.safe_dump(more, sort_keys=False))
+    clone.ok("dvc", "repro", "check", "items", "ordinary@./tiny")
+    work = ("weights", "ordinary", "finetune", "temperature", "measure")
+    assert {name for name in stale(clone) if name.startswith(work)} == {"finetune@./tiny-further-11"}
+
+
+@pytest.mark.slow
 def test_a_wrong_parameter_is_one_line_and_nothing_is_lost(clone: Clone) -> None:
     path = clone.folder / "params.yaml"
     right = path.read_text()

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+import yaml
+
 from calibnb.benchmarks import registry
 from calibnb.errors import UserError, room
 from calibnb.laws import settings, specs
@@ -40,9 +42,9 @@ def write(study: params.Params, folder: Path, only: Collection[str] | None = Non
     seen.write(folder / TRAINING_SETTINGS.relative_to(FOLDER))
     preparing = registry.modules(registry.ITEMS)
     trained = {name: study.finetune[name] for name in study.methods}
-    for name, is_needed in study.needed().items():
+    for name, by_whom in study.needed().items():
         path = folder / needed.FOLDER.relative_to(FOLDER) / f"{name}.yaml"
-        needed.leave({path: f"needed: {str(is_needed).lower()}\n"})
+        needed.leave({path: yaml.safe_dump(by_whom, sort_keys=False)})
     write_methods(trained, folder / TRAINED.relative_to(FOLDER))
     for name in registry.blocks() if only is None else only:
         (folder / name).mkdir(parents=True, exist_ok=True)

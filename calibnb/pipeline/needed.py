@@ -3,8 +3,9 @@
     python -m calibnb.pipeline.needed ordinary|temperature MODEL
 
 The model's own answers to ordinary prompts are there for methods that mix them in, the fitted temperature for the
-variant of that name. Where the study has none, the stage leaves empty outputs, and no notebook runs. What is needed
-stands in ``items/needed``, so that a stage depends on the answer and not on every key that it follows from.
+variant of that name. Where the study has none, the stage leaves empty outputs, and no notebook runs. Who needs it
+stands in ``items/needed``, so that a stage depends on the answer and not on every key that it follows from. Each
+method has a file of answers, empty if it mixes none in: one more that does trains none of the others anew.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from calibnb import yaml_files
 from calibnb.errors import UserError
-from calibnb.models.places import place
+from calibnb.models.places import own_answers, place
 from calibnb.pipeline import warm
 
 FOLDER = Path("items/needed")
@@ -45,14 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stage, model = sys.argv[1:] if arguments is None else arguments
     page = Path("book/executed") / stage / f"{place(model)}.ipynb"
     try:
-        needed = yaml_files.read(FOLDER / f"{stage}.yaml")["needed"]
+        needed = yaml_files.read(FOLDER / f"{stage}.yaml")
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-    if needed:
+    if any(needed.values()):
         return run(f"notebooks/models/{stage}.ipynb", page, model=model)
     left = {
-        "ordinary": {Path("models") / place(model) / "ordinary.jsonl": ""},
+        "ordinary": {own_answers(model, method): "" for method in needed},
         "temperature": {Path("variants") / place(model) / "temperature" / "nothing.txt": "No variant needs it.\n"},
     }[stage]
     return leave(left | {Path("results") / stage / f"{place(model)}.json": NOTHING_COUNTED, page: EMPTY_PAGE})

@@ -79,12 +79,12 @@ class Params(Block):
         block: BenchmarkParams = dict(self.benchmarks)[benchmark]
         return block.measured(self.variants)
 
-    def needed(self) -> dict[str, bool]:
-        """Whether something needs what a model is prepared with, by the name of its stage."""
-        mixtures = [self.finetune[name].mixture for name in self.methods]
+    def needed(self) -> dict[str, dict[str, bool]]:
+        """What a model may be prepared with, by the name of its stage: for whom, and whether that one needs it."""
+        mixtures = {name: self.finetune[name].mixture for name in self.methods}
         return {
-            "ordinary": any(mixture is not None and mixture.source == SELF for mixture in mixtures),
-            "temperature": TEMPERATURE in self.variants,
+            "ordinary": {name: how is not None and how.source == SELF for name, how in mixtures.items()},
+            "temperature": {TEMPERATURE: TEMPERATURE in self.variants},
         }
 
 

@@ -77,6 +77,7 @@ def _length(chat: ChatFormat, prompt: str, answer: str) -> int:
 def write(frame: pd.DataFrame, path: Path) -> None:
     """The usable answers of :func:`distil`, as :func:`load` reads them."""
     rows = frame.loc[frame["usable"], ["prompt", "answer"]].to_dict("records")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 

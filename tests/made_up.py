@@ -55,9 +55,10 @@ def tables(root: Path, models: Sequence[str], variants: Sequence[str] = VARIANTS
         "low": [0.4, 0.5, 0.6, 0.0],
         "high": 0.7,
     }
-    mixed = [(p, o, a) for p in ("a/b", "c/d", "e/f") for o in ("as listed", "swapped") for a in (0.2, 0.6, 0.9)]
+    pairs = ("heads/tails", "cat/dog", "yes/no")  # of the last no training sees anything but the wording
+    mixed = [(p, o, a) for p in pairs for o in ("as listed", "swapped") for a in (0.2, 0.6, 0.9)]
     mixing = pd.DataFrame(mixed, columns=["pair", "order", "asked"]).to_dict("list")
-    mixing |= {"wording": "odd", "first": "a", "second": "b", "held_out": False}
+    mixing |= {"wording": "per cent", "first": "a", "second": "b", "held_out": False}
     drawn = ("nw1", "repeats", "runs_z", "lag1", "same_first", "same_list")
     prompts = ("distinct", "numbers", "utility", "distinct_fraction", "short")
     texts = {"text": list("xyz"), "letter": ["A", "B", None], "parsed": [True, True, False], "reason": ["", "", "none"]}

@@ -224,10 +224,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Run:
     changes.assign(model="./tiny", value=0.5, low=0.4, high=0.6).to_csv(root / "tradeoff.csv", index=False)
     lists = dict.fromkeys(registry.blocks(), VARIANTS) | {"methods": VARIANTS[1:]}
     lists |= {name: ["base", "soft", "mixed"] for name in ("capability", "perplexity")}
-    lists |= {"told": [*VARIANTS, "told"]}  # a method that claims of its own are about
-    frame = pd.read_parquet(root / "told/tiny/soft/settings.parquet")
-    write(root / "told/tiny/told/settings.parquet", frame.assign(variant="told"))
-    return Run(root, ["./tiny"], [11, 12], lists, {name: METHODS[name] for name in (*VARIANTS[1:], "told")}, 20)
+    for benchmark, name, table in (("told", "told", "settings"), ("mixing", "paired", "items")):
+        lists |= {benchmark: [*VARIANTS, name]}  # a method that claims of its own are about
+        frame = pd.read_parquet(root / f"{benchmark}/tiny/soft/{table}.parquet")
+        write(root / f"{benchmark}/tiny/{name}/{table}.parquet", frame.assign(variant=name))
+    methods = {name: METHODS[name] for name in (*VARIANTS[1:], "told", "paired")}
+    return Run(root, ["./tiny"], [11, 12], lists, methods, 20)
 
 
 @pytest.fixture(scope="module")
@@ -273,9 +275,14 @@ def test_the_table_is_in_the_order_of_the_pages(study: Run) -> None:
         ],
         "language": [*language(suites), *language([("paraphrases", "nw1")])],
         "mixing": [
-            *(f"mixing.{v}.{m}" for v in VARIANTS for m in ("slope", "error", "divergence", "either")),
-            *(f"mixing.{v}.{m}" for v in VARIANTS[2:] for m in ("error_vs_base", "slope_vs_base", "error_vs_format")),
+            *(f"mixing.{v}.{m}" for v in (*VARIANTS, "paired") for m in ("slope", "error", "divergence", "either")),
+            *(
+                f"mixing.{v}.{m}"
+                for v in (*VARIANTS[2:], "paired")
+                for m in ("error_vs_base", "slope_vs_base", "error_vs_format")
+            ),
             "mixing.hard.error_vs_soft",
+            *(f"mixing.paired.{seen}.slope_vs_base" for seen in ("words-and-wording", "wording-alone")),
         ],
         "novelty": [
             *(f"novelty.{v}.{m}" for v in VARIANTS for m in ("distinct", "numbers")),

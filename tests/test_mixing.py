@@ -214,6 +214,21 @@ def test_seeds_and_pairs_are_measured_each_on_its_own() -> None:
     assert summary["items"] == 2
 
 
+def test_what_training_may_have_seen_of_an_item_is_measured_apart() -> None:
+    seen_of = {(p.name, w.name): (p.seen, w.seen) for p in prompts.table()[0] for w in prompts.table()[1]}
+    slopes = {(True, True): 1.0, (False, True): 0.5, (True, False): 0.25, (False, False): 0.0}
+    rows = []
+    for (pair, wording), kind in seen_of.items():
+        row = rows_of(None, pair=pair, wording=wording)
+        rows.append(row.assign(said=0.5 + slopes[kind] * (row["asked"] - 0.5)))
+    found = (
+        measures.by_kind(pd.concat(rows, ignore_index=True)).groupby("seen", sort=False)["slope"].agg(["min", "max"])
+    )
+    assert found["min"].to_dict() == pytest.approx({measures.KINDS[kind]: slope for kind, slope in slopes.items()})
+    assert found["max"].to_dict() == pytest.approx(found["min"].to_dict())
+    assert set(measures.by_kind(rows[0])["seen"]) == {measures.KINDS[next(iter(seen_of.values()))]}
+
+
 @given(st.floats(0.001, 0.999), st.floats(0.001, 0.999))
 def test_the_divergence_is_that_of_two_laws_on_two_words(asked: float, said: float) -> None:
     got = measures.divergence(np.array([asked]), np.log([said]), np.log1p([-said]))

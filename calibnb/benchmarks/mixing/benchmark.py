@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from calibnb.benchmarks.declaration import Benchmark, Measure, as_it_is
-from calibnb.benchmarks.mixing.measures import by_pair
+from calibnb.benchmarks.mixing.measures import by_kind, by_pair
 from calibnb.evidence import verdicts
 from calibnb.evidence.claims import Claim, Items, Parquet, Section, Table
 
 TABLE = Table("mixing", Parquet("mixing", "items", prepare=by_pair))
+TABLE_OF_KINDS = Table("mixing", Parquet("mixing", "items", prepare=by_kind))
 
 _value = partial(
     Claim,
@@ -68,6 +69,23 @@ GAINS: Section = (
     ),
 )
 HARD_OR_SOFT: Section = (_closer(of=("hard",), against="soft"),)
+CARRIED: Section = (
+    Claim(
+        TABLE_OF_KINDS,
+        Items("pair"),
+        "slope",
+        groups="seen",
+        of=("paired",),
+        against="base",
+        id="mixing.{variant}.{seen}.slope_vs_{against}",
+        question="Of words and wording, {variant} saw {seen}: does it follow what is asked more than {reference}?",
+        claim="where {variant} saw {seen} in training, it follows the probability asked for more than {reference}",
+        unit="difference of slopes",
+        source="results/mixing/{slug}/{variant}/items.parquet",
+        rule=verdicts.above_zero,
+        rare="either",
+    ),
+)
 
 BENCHMARK = Benchmark(
     "mixing",
@@ -81,6 +99,6 @@ BENCHMARK = Benchmark(
         Measure("first_gain", "gain of the word named first (probability)", given="either"),
         Measure("either", "probability of one of the two words", "higher", answers=True),
     ),
-    (VALUES, GAINS, HARD_OR_SOFT),
+    (VALUES, GAINS, HARD_OR_SOFT, CARRIED),
     kept={"items": as_it_is},
 )

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from calibnb.benchmarks.mixing import prompts
 from calibnb.benchmarks.mixing.prompts import Item
 from calibnb.errors import UserError
 from calibnb.laws import parsing
@@ -25,6 +26,14 @@ from calibnb.models.chatformat import ChatFormat
 from calibnb.trees.attention import Body, continuations
 
 MEASURES = ("slope", "error", "divergence", "first_gain", "either")
+
+# What training may have seen of an item, by whether it may see its pair and its wording.
+KINDS = {
+    (True, True): "words-and-wording",
+    (False, True): "wording-alone",
+    (True, False): "words-alone",
+    (False, False): "neither",
+}
 
 
 def spelt(chat: ChatFormat, words: tuple[str, str]) -> dict[tuple[int, ...], int]:
@@ -144,3 +153,12 @@ def by_pair(frame: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def by_kind(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`by_pair` for each kind of item that there is, with its name of ``KINDS`` as ``seen``."""
+    pairs, wordings = prompts.table()
+    seen_pair, seen_wording = {p.name: p.seen for p in pairs}, {w.name: w.seen for w in wordings}
+    kinds = [KINDS[seen_pair[r.pair], seen_wording[r.wording]] for r in frame[["pair", "wording"]].itertuples()]
+    parts = [(kind, frame[np.array(kinds) == kind]) for kind in KINDS.values() if kind in kinds]
+    return pd.concat([by_pair(part).assign(seen=kind) for kind, part in parts], ignore_index=True)

@@ -159,6 +159,7 @@ def by_kind(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of :func:`by_pair` for each kind of item that there is, with its name of ``KINDS`` as ``seen``."""
     pairs, wordings = prompts.table()
     seen_pair, seen_wording = {p.name: p.seen for p in pairs}, {w.name: w.seen for w in wordings}
-    kinds = [KINDS[seen_pair[r.pair], seen_wording[r.wording]] for r in frame[["pair", "wording"]].itertuples()]
+    items = zip(frame["pair"], frame["wording"], strict=True)
+    kinds = [KINDS[seen_pair[pair], seen_wording[wording]] for pair, wording in items]
     parts = [(kind, frame[np.array(kinds) == kind]) for kind in KINDS.values() if kind in kinds]
     return pd.concat([by_pair(part).assign(seen=kind) for kind, part in parts], ignore_index=True)

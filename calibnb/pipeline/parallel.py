@@ -27,7 +27,10 @@ from dvc.repo import Repo
 
 from calibnb.errors import UserError
 from calibnb.pipeline import dependence, memory, params, warm
+from calibnb.pipeline.terminal import LOGS, Terminal
 
+PAGE = Path("book/_build/html/index.html")
+LAST = "dvc repro"  # the plain one, which finds nothing left to do
 SEVERAL = 4  # stages whose imports take longer than those of the process that imports for all
 
 
@@ -105,13 +108,13 @@ def changed_stages(folder: Path, targets: Sequence[str] = ()) -> dict[str, set[s
     return pending(needs, changed, targets)
 
 
-def run_stage(stage: str, folder: Path, environment: Mapping[str, str]) -> bool:
-    """`dvc repro` of one stage alone; each line it says goes to the terminal with the stage's name before it."""
-    command = [*warm.command("dvc", environment), "--wait-for-lock", "repro", "--single-item", stage]
+def run_command(name: str, command: Sequence[str], folder: Path, env: Mapping[str, str], terminal: Terminal) -> bool:
+    """Run a command in a folder; the terminal hears under a name each line that it says. Whether it ended well."""
+    terminal.begins(name)
     with subprocess.Popen(
         command,
         cwd=folder,
-        env=environment,
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -119,8 +122,8 @@ def run_stage(stage: str, folder: Path, environment: Mapping[str, str]) -> bool:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:  # a progress bar's carriage return ends a line, too
-            if line.strip():
-                print(f"{stage} | {line.rstrip()}", flush=True)
+            terminal.says(name, line)
+    terminal.ends(name, well=process.returncode == 0)
     return process.returncode == 0
 
 
@@ -132,21 +135,28 @@ def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
     int
         The exit status.
     """
-    if jobs > 1:
-        threads = max(1, torch.get_num_threads() // jobs)
-        try:
-            needs = changed_stages(folder, targets)
-        except (DvcException, UserError) as error:
-            print(f"dvc: {error}" if isinstance(error, DvcException) else error, file=sys.stderr)
-            return 1
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-        prepared = warm.parent(folder, environment) if len(needs) >= SEVERAL else contextlib.nullcontext(environment)
-        with prepared as shared:
-            failed = run_all(needs, lambda stage: run_stage(stage, folder, shared), jobs)
-        if failed:
-            print(f"failed: {', '.join(failed)}", file=sys.stderr)
-            return 1
-    return subprocess.run(["dvc", "repro", *targets], cwd=folder, check=False).returncode
+    threads = max(1, torch.get_num_threads() // jobs)
+    try:
+        needs = changed_stages(folder, targets)
+    except (DvcException, UserError) as error:
+        print(f"dvc: {error}" if isinstance(error, DvcException) else error, file=sys.stderr)
+        return 1
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    prepared = warm.parent(folder, environment) if len(needs) >= SEVERAL else contextlib.nullcontext(environment)
+    with prepared as shared, Terminal(len(needs) + 1, folder) as terminal:
+
+        def run_stage(stage: str) -> bool:
+            command = [*warm.command("dvc", shared), "--wait-for-lock", "repro", "--single-item", stage]
+            return run_command(stage, command, folder, shared, terminal)
+
+        failed = run_all(needs, run_stage, jobs)
+        if not failed and not run_command(LAST, ["dvc", "repro", *targets], folder, environment, terminal):
+            failed = [LAST]
+    if failed:
+        print(f"failed: {', '.join(failed)}; all that was said is in {folder / LOGS}", file=sys.stderr)
+    elif not targets and (folder / PAGE).is_file():
+        print(f"built {folder / PAGE}")
+    return int(bool(failed))
 
 
 def default_jobs(folder: Path) -> int:

@@ -104,10 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if given.prepare:
         return 0
-    status = parallel.run(given.folder, jobs)
-    if not status:
-        print(f"built {given.folder / 'book' / '_build' / 'html' / 'index.html'}")
-    return status
+    return parallel.run(given.folder, jobs)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from dvc.repo import Repo
 
 from calibnb.errors import UserError
 from calibnb.pipeline import dependence, memory, params, warm
-from calibnb.pipeline.terminal import LOGS, Terminal
+from calibnb.pipeline.terminal import Terminal
 
 PAGE = Path("book/_build/html/index.html")
 LAST = "dvc repro"  # the plain one, which finds nothing left to do
@@ -143,7 +143,7 @@ def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
         return 1
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     prepared = warm.parent(folder, environment) if len(needs) >= SEVERAL else contextlib.nullcontext(environment)
-    with prepared as shared, Terminal(len(needs) + 1, folder) as terminal:
+    with prepared as shared, Terminal(len(needs) + 1) as terminal:
 
         def run_stage(stage: str) -> bool:
             command = [*warm.command("dvc", shared), "--wait-for-lock", "repro", "--single-item", stage]
@@ -153,7 +153,7 @@ def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
         if not failed and not run_command(LAST, ["dvc", "repro", *targets], folder, environment, terminal):
             failed = [LAST]
     if failed:
-        print(f"failed: {', '.join(failed)}; all that was said is in {folder / LOGS}", file=sys.stderr)
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
     elif not targets and (folder / PAGE).is_file():
         print(f"built {folder / PAGE}")
     return int(bool(failed))

@@ -1,12 +1,11 @@
 """What a terminal shows while stages run: those that run, how far they are, those that are done and what they took.
 
-All that a stage says goes to a file of its own. The terminal gets it where the stage fails.
+What else a stage says is shown where it fails, and nowhere otherwise.
 """
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -14,7 +13,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-LOGS = Path(".scratch/log")
 BAR = "%|"  # in every line of a progress bar, and in nothing else that stages say
 REPEAT = 60.0  # seconds from one line on a stage's progress to the next, where lines cannot be replaced
 
@@ -31,22 +29,19 @@ class Terminal:
     ----------
     total : int
         Stages that may have to run.
-    folder : Path
-        The project's folder, below which the files of what stages say lie.
     console : Console or None
         Where it is shown; standard output, if nothing else is said.
     """
 
-    def __init__(self, total: int, folder: Path, console: Console | None = None) -> None:
+    def __init__(self, total: int, console: Console | None = None) -> None:
         self.total, self.ended, self.begun = total, 0, time.monotonic()
-        self.logs = folder / LOGS
         self.console = console or Console(highlight=False, soft_wrap=True)
         self.running: dict[str, tuple[float, str]] = {}  # when it began, and how far it is
-        self.told: dict[str, float] = {}
+        self.said: dict[str, list[str]] = {}  # beside that
+        self.told: dict[str, float] = {}  # when a line on its progress was last printed
         self.live = Live(get_renderable=self._shown, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Terminal:
-        self.logs.mkdir(parents=True, exist_ok=True)
         if self.total > 1:
             self.console.print(f"{self.total} stages may run. Stopped with Ctrl-C, the same command goes on.")
         if self.console.is_terminal:
@@ -64,22 +59,16 @@ class Terminal:
         grid.add_row(clock(now - self.begun), f"{self.ended} of {self.total} stages done")
         return grid
 
-    def log(self, stage: str) -> Path:
-        """The file of what a stage says."""
-        return self.logs / f"{stage.replace('/', '-')}.txt"
-
     def begins(self, stage: str) -> None:
         """A stage starts."""
-        self.log(stage).write_text("", encoding="utf-8")
-        self.running[stage] = (time.monotonic(), "")
+        self.running[stage], self.said[stage] = (time.monotonic(), ""), []
 
     def says(self, stage: str, line: str) -> None:
         """A line of what a running stage says; of a progress bar it is how far the stage is."""
         if not line.strip():
             return
         if BAR not in line:
-            with self.log(stage).open("a", encoding="utf-8") as file:
-                file.write(f"{line.rstrip()}\n")
+            self.said[stage].append(line.rstrip())
             return
         begun, _ = self.running[stage]
         self.running[stage] = (begun, line.strip())
@@ -90,11 +79,11 @@ class Terminal:
 
     def ends(self, stage: str, *, well: bool) -> None:
         """A stage has ended; where it failed, with all that it said."""
-        begun, _ = self.running.pop(stage)
+        (begun, _), said = self.running.pop(stage), self.said.pop(stage)
         self.ended += 1
         took = clock(time.monotonic() - begun)
         if not well:
-            for line in self.log(stage).read_text(encoding="utf-8").splitlines():
+            for line in said:
                 self.console.print(f"{stage} | {line}", markup=False)
         count = f"[{self.ended:{len(str(self.total))}}/{self.total}]"
         self.console.print(f"{count} {took:>6}  {stage}{'' if well else ' failed'}", markup=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from calibnb.errors import UserError
 from calibnb.evidence import runs
 from calibnb.pipeline.execute import parameter_names
 from calibnb.pipeline.execute import read as read_notebook
+from calibnb.pipeline.terminal import Terminal
 
 RUNS = Path("runs")
 OUT = Path(".read/book")
@@ -56,7 +56,7 @@ def build() -> None:
     Raises
     ------
     UserError
-        Where no run is committed, or a chapter fails; its own line is on stderr by then.
+        Where no run is committed, or a chapter fails, which is shown with what it said.
     """
     found = runs.committed(RUNS)
     if not found:
@@ -76,11 +76,12 @@ def build() -> None:
     for page, path in kept.items():
         shutil.copyfile(path, OUT / "executed" / f"{page}.ipynb")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
-        done = list(pool.map(lambda page: subprocess.run(command(page, first), env=environment).returncode, pages))
-    failed = [page for page, code in zip(pages, done, strict=True) if code]
+    with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool, Terminal(len(pages)) as terminal:
+        done = list(pool.map(lambda page: terminal.run(page, command(page, first), Path(), environment), pages))
+    failed = [page for page, well in zip(pages, done, strict=True) if not well]
     if failed:
         raise UserError(f"failed: {', '.join(failed)}")
+    print("building the pages", flush=True)
     building.publish(Path("book"), OUT / "executed", [], OUT / "_build")
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -108,25 +107,6 @@ def changed_stages(folder: Path, targets: Sequence[str] = ()) -> dict[str, set[s
     return pending(needs, changed, targets)
 
 
-def run_command(name: str, command: Sequence[str], folder: Path, env: Mapping[str, str], terminal: Terminal) -> bool:
-    """Run a command in a folder; the terminal hears under a name each line that it says. Whether it ended well."""
-    terminal.begins(name)
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:  # a progress bar's carriage return ends a line, too
-            terminal.says(name, line)
-    terminal.ends(name, well=process.returncode == 0)
-    return process.returncode == 0
-
-
 def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
     """Bring the pipeline in `folder`, or what `targets` need of it, up to date, `jobs` stages at once.
 
@@ -143,14 +123,16 @@ def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
         return 1
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     prepared = warm.parent(folder, environment) if len(needs) >= SEVERAL else contextlib.nullcontext(environment)
+    if needs:
+        print(f"{len(needs)} stages may run. Stopped with Ctrl-C, the same command goes on.", flush=True)
     with prepared as shared, Terminal(len(needs) + 1) as terminal:
 
         def run_stage(stage: str) -> bool:
             command = [*warm.command("dvc", shared), "--wait-for-lock", "repro", "--single-item", stage]
-            return run_command(stage, command, folder, shared, terminal)
+            return terminal.run(stage, command, folder, shared)
 
         failed = run_all(needs, run_stage, jobs)
-        if not failed and not run_command(LAST, ["dvc", "repro", *targets], folder, environment, terminal):
+        if not failed and not terminal.run(LAST, ["dvc", "repro", *targets], folder, environment):
             failed = [LAST]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

@@ -5,7 +5,10 @@ What else a stage says is shown where it fails, and nowhere otherwise.
 
 from __future__ import annotations
 
+import subprocess
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -42,8 +45,6 @@ class Terminal:
         self.live = Live(get_renderable=self._shown, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Terminal:
-        if self.total > 1:
-            self.console.print(f"{self.total} stages may run. Stopped with Ctrl-C, the same command goes on.")
         if self.console.is_terminal:
             self.live.start()
         return self
@@ -58,6 +59,24 @@ class Terminal:
             grid.add_row(clock(now - begun), stage, Text(progress, overflow="ellipsis", no_wrap=True))
         grid.add_row(clock(now - self.begun), f"{self.ended} of {self.total} stages done")
         return grid
+
+    def run(self, stage: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> bool:
+        """Run a stage's command in a folder, and show each line that it says. Whether it ended well."""
+        self.begins(stage)
+        with subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:  # a progress bar's carriage return ends a line, too
+                self.says(stage, line)
+        self.ends(stage, well=process.returncode == 0)
+        return process.returncode == 0
 
     def begins(self, stage: str) -> None:
         """A stage starts."""

@@ -155,8 +155,8 @@ def test_a_name_that_is_accepted_arrives_and_its_files_are_where_they_are_looked
     raw = small(models=[name])
     study = params.parse(raw)
     project.write(raw)
-    for stage, is_needed in study.needed().items():
-        (project.folder / needed.FOLDER / f"{stage}.yaml").write_text(f"needed: {str(is_needed).lower()}\n")
+    for stage, by_whom in study.needed().items():
+        (project.folder / needed.FOLDER / f"{stage}.yaml").write_text(yaml.safe_dump(by_whom))
     matrices = [name for name, stage in PIPELINE["stages"].items() if "model" in stage.get("matrix", {})]
     stages = {key: stage for key, stage in project.stages().items() if key.split("@")[0] in matrices}
     for key in stages:  # each can be run alone, by its name

@@ -52,7 +52,7 @@ def appendix(study: Params) -> list[dict[str, str]]:
 
     Each has `file`, its path below book/executed without the suffix, and `title`.
     """
-    needed = study.needed()
+    run = {"weights": True} | {stage: any(by_whom.values()) for stage, by_whom in study.needed().items()}
     pages = [
         (f"{stage}/{place(model)}", f"{title} {model}")
         for stage, title in {
@@ -60,7 +60,7 @@ def appendix(study: Params) -> list[dict[str, str]]:
             "temperature": "A temperature for",
             "ordinary": "Ordinary answers of",
         }.items()
-        if needed.get(stage, True)
+        if run[stage]
         for model in study.models
     ]
     pages += [

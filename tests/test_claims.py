@@ -349,6 +349,8 @@ def test_the_table_is_in_the_order_of_the_pages(study: Run) -> None:
                     *("followed_place", "valid_mass_told"),
                 )
             ),
+            *(f"told.{s}.{v}.told_vs_untold" for v in (*VARIANTS, "told") for s in splits),
+            *(f"told.{s}.told.told_vs_hard" for s in splits),
             *(f"told.{v}.gap_closed" for v in (*VARIANTS[2:], "told")),
             "told.told.gap_closed_vs_hard",
         ],

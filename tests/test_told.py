@@ -14,7 +14,7 @@ from notebook_code import ROOT
 from scipy import stats
 
 from calibnb.benchmarks.told import items, measures
-from calibnb.benchmarks.told.gaps import gap_closed
+from calibnb.benchmarks.told.gaps import gap_closed, told_ratio
 from calibnb.laws import affine, canonical, specs
 from calibnb.laws.distances import normalised_w1
 from calibnb.laws.settings import Question
@@ -136,6 +136,21 @@ def test_its_interval_is_that_of_families_drawn_again() -> None:
     closed = sorted(1 - (t - 0.5) / (u - 0.5) for t, u in every)
     assert row["value"] == pytest.approx(1 - 0.2 / 0.7)
     assert row["low"] == pytest.approx(closed[0]) and row["high"] == pytest.approx(closed[-1])
+
+
+def test_what_is_told_is_held_against_what_is_not_told_split_by_split() -> None:
+    about = {"variant": "told", "seed": 11}
+    own = frame([0.2, 0.4], [0.5, 0.5], "nw1_told").assign(nw1_untold=[0.4, 0.8, 0.5, 0.5], label=list("abcd"), **about)
+    other = own.assign(nw1_untold=[0.1, 0.2, 1.0, 1.0], nw1_told=9.0, variant="hard")
+    for against, ratios in (
+        (None, {"validation": 0.5, "held_out": 1.0}),
+        (other, {"validation": 2.0, "held_out": 0.5}),
+    ):
+        found = told_ratio(own, against, [], by="split", resamples=50)
+        assert found.set_index("split")["value"].to_dict() == pytest.approx(ratios)
+        assert found["low"].tolist() == pytest.approx(found["value"].tolist())  # every family has this ratio
+        assert found["high"].tolist() == pytest.approx(found["value"].tolist())
+        assert found["key"].tolist() == ["in_range", "held_out"] and set(found["measure"]) == {"told_ratio"}
 
 
 def test_without_a_gap_nothing_closes() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from calibnb.benchmarks.declaration import Benchmark, Measure, as_it_is
-from calibnb.benchmarks.told.gaps import gap_closed
+from calibnb.benchmarks.told.gaps import gap_closed, told_ratio
 from calibnb.evidence import verdicts
 from calibnb.evidence.claims import Claim, Parquet, Section, Table, families
 from calibnb.evidence.splits import by_split
@@ -46,6 +46,30 @@ VALUES: Section = (
         "valid_mass_told",
         question="What is the probability of an allowed number of {variant} {where}, when told?",
         unit="probability, settled by the search",
+    ),
+)
+_ratio = partial(
+    Claim,
+    TABLE,
+    told_ratio,
+    "told_ratio",
+    groups="split",
+    unit="ratio of family medians of nW1",
+    source="results/told/{slug}/{variant}/settings.parquet",
+    rule=verdicts.below_one,
+)
+GAINS: Section = (
+    _ratio(
+        id="told.{key}.{variant}.told_vs_untold",
+        question="Does {variant} come closer to the target {where} when it is told where the law lies?",
+        claim="told where the law lies, {variant} comes closer to the target {where} than untold",
+    ),
+    _ratio(
+        of=("told",),
+        against="hard",
+        id="told.{key}.{variant}.told_vs_{against}",
+        question="Does {variant}, told where the law lies, come closer to the target {where} than {against}, untold?",
+        claim="told where the law lies, {variant} comes closer to the target {where} than {against} does untold",
     ),
 )
 _gap = partial(
@@ -89,7 +113,7 @@ BENCHMARK = Benchmark(
         Measure("valid_mass_untold", "probability of an allowed number, not told", "higher"),
         Measure("valid_mass_told", "probability of an allowed number, told", "higher", answers=True),
     ),
-    (VALUES, GAPS),
+    (VALUES, GAINS, GAPS),
     groups="split",
     kept={"settings": as_it_is},
 )

@@ -131,6 +131,26 @@ def test_a_project_in_another_folder_is_brought_up_to_date(tmp_path: Path, monke
     assert parallel.changed_stages(here) == {}
 
 
+def test_what_is_behind_the_first_stages_alone_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n"
+        "  check: {cmd: 'echo checked > checked', deps: [given], outs: [checked]}\n"
+        "  items: {cmd: cat checked given > asked, deps: [checked, given], outs: [asked]}\n"
+        "  measure: {cmd: cat checked > measured, deps: [checked], outs: [measured]}\n"
+        "  show: {cmd: cat asked measured > shown, deps: [asked, measured], outs: [shown]}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for text, expected in (("one", ["check", "items", "measure", "show"]), ("two", ["check", "items", "show"])):
+        (tmp_path / "given").write_text(text)
+        assert parallel.run(Path(), 2) == 0
+        ends = [line.split()[-1] for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+        assert ends == [*expected, "repro"]
+    assert (tmp_path / "shown").read_text() == "checked\ntwochecked\n"
+
+
 def test_a_number_of_jobs_is_at_least_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parallel.main(["--jobs", "0"])
@@ -189,7 +209,7 @@ def test_stages_say_what_they_did_and_why_they_failed(tmp_path: Path, several: i
     assert not any(line.startswith("stage@a |") for line in lines)  # what went well is not worth reading
     ends = [line.split() for line in lines if line.startswith("[")]
     assert sorted([end[2:] for end in ends]) == [["stage@a"], ["stage@b", "failed"]]
-    assert [end[0] for end in ends] == ["[1/3]", "[2/3]"]
+    assert [end[0] for end in ends] == ["[1/2]", "[2/2]"]
     assert errors == "failed: stage@b\n"
     assert (tmp_path / "a.ipynb").is_file()
     assert not (tmp_path / "b.ipynb").exists()

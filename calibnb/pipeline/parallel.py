@@ -29,6 +29,7 @@ from calibnb.pipeline import dependence, memory, params, warm
 from calibnb.pipeline.terminal import Terminal
 
 PAGE = Path("book/_build/html/index.html")
+FIRST = ("check", "items")  # all others are behind them, but what they leave is seldom new
 LAST = "dvc repro"  # the plain one, which finds nothing left to do
 SEVERAL = 4  # stages whose imports take longer than those of the process that imports for all
 
@@ -107,6 +108,18 @@ def changed_stages(folder: Path, targets: Sequence[str] = ()) -> dict[str, set[s
     return pending(needs, changed, targets)
 
 
+def run_stages(needs: Mapping[str, set[str]], folder: Path, jobs: int, environment: Mapping[str, str]) -> list[str]:
+    """Run stages of the project in `folder` as :func:`run_all` does; the names of those that failed."""
+    prepared = warm.parent(folder, environment) if len(needs) >= SEVERAL else contextlib.nullcontext(environment)
+    with prepared as shared, Terminal(len(needs)) as terminal:
+
+        def run_stage(stage: str) -> bool:
+            command = [*warm.command("dvc", shared), "--wait-for-lock", "repro", "--single-item", stage]
+            return terminal.run(stage, command, folder, shared)
+
+        return run_all(needs, run_stage, jobs)
+
+
 def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
     """Bring the pipeline in `folder`, or what `targets` need of it, up to date, `jobs` stages at once.
 
@@ -116,24 +129,22 @@ def run(folder: Path, jobs: int, targets: Sequence[str] = ()) -> int:
         The exit status.
     """
     threads = max(1, torch.get_num_threads() // jobs)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     try:
         needs = changed_stages(folder, targets)
+        first = {stage: needs[stage] & set(FIRST) for stage in FIRST if stage in needs}
+        failed = run_stages(first, folder, jobs, environment) if first else []
+        if first and not failed:
+            needs = changed_stages(folder, targets)
     except (DvcException, UserError) as error:
         print(f"dvc: {error}" if isinstance(error, DvcException) else error, file=sys.stderr)
         return 1
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    prepared = warm.parent(folder, environment) if len(needs) >= SEVERAL else contextlib.nullcontext(environment)
-    if needs:
+    if needs and not failed:
         print(f"{len(needs)} stages may run. Stopped with Ctrl-C, the same command goes on.", flush=True)
-    with prepared as shared, Terminal(len(needs) + 1) as terminal:
-
-        def run_stage(stage: str) -> bool:
-            command = [*warm.command("dvc", shared), "--wait-for-lock", "repro", "--single-item", stage]
-            return terminal.run(stage, command, folder, shared)
-
-        failed = run_all(needs, run_stage, jobs)
-        if not failed and not terminal.run(LAST, ["dvc", "repro", *targets], folder, environment):
-            failed = [LAST]
+        failed = run_stages(needs, folder, jobs, environment)
+    if not failed:
+        with Terminal(1) as terminal:
+            failed = [] if terminal.run(LAST, ["dvc", "repro", *targets], folder, environment) else [LAST]
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     elif not targets and (folder / PAGE).is_file():

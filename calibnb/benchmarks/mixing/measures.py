@@ -121,7 +121,7 @@ def slope(asked: Floats, said: Floats) -> float:
     return float(x @ (said - said.mean()) / (x @ x))
 
 
-def by_pair(frame: pd.DataFrame) -> pd.DataFrame:
+def by_pair(frame: pd.DataFrame, by: str = "") -> pd.DataFrame:
     """The measures of every pair of words, over its wordings, orders and probabilities.
 
     Pairs are the sample: what a model makes of one pair is of a kind, whatever the wording.
@@ -130,6 +130,8 @@ def by_pair(frame: pd.DataFrame) -> pd.DataFrame:
     ----------
     frame : DataFrame
         Rows of :func:`run` with ``model, variant, seed``.
+    by : str
+        A column whose values are measured each on its own, and stand in the rows; empty for none.
 
     Returns
     -------
@@ -138,7 +140,7 @@ def by_pair(frame: pd.DataFrame) -> pd.DataFrame:
         nats; ``first_gain``, how much more often a word is said where the prompt names it first than where it names it
         second; ``either``.
     """
-    keys, rows = ["model", "variant", "seed", "pair"], []
+    keys, rows = ["model", "variant", "seed", *([by] if by else []), "pair"], []
     for key, part in frame.groupby(keys, sort=False):
         asked, said = part["asked"].to_numpy(float), part["said"].to_numpy(float)
         listed = (part["order"] == "as listed").to_numpy()
@@ -161,5 +163,4 @@ def by_kind(frame: pd.DataFrame) -> pd.DataFrame:
     seen_pair, seen_wording = {p.name: p.seen for p in pairs}, {w.name: w.seen for w in wordings}
     items = zip(frame["pair"], frame["wording"], strict=True)
     kinds = [KINDS[seen_pair[pair], seen_wording[wording]] for pair, wording in items]
-    parts = [(kind, frame[np.array(kinds) == kind]) for kind in KINDS.values() if kind in kinds]
-    return pd.concat([by_pair(part).assign(seen=kind) for kind, part in parts], ignore_index=True)
+    return by_pair(frame.assign(seen=kinds), by="seen")

@@ -25,6 +25,7 @@ from calibnb.benchmarks.positions.questions import PRESENTATIONS, Question
 from calibnb.errors import UserError
 from calibnb.evidence import claims, intervals
 from calibnb.evidence.runs import Run
+from calibnb.evidence.verdicts import FEWEST
 from calibnb.models import chatformat
 from calibnb.trees.attention import Body
 
@@ -228,6 +229,9 @@ def test_one_question_has_no_interval() -> None:
 def study(tmp_path: Path) -> Run:
     variants = ["base", "format", "soft", "hard"]
     tables(tmp_path, ["tiny"], variants)
+    for path in tmp_path.glob("positions/tiny/*/choices.parquet"):  # as many questions as a claim needs
+        few = pd.read_parquet(path)
+        pd.concat([few.assign(question=few["question"] + str(again)) for again in range(FEWEST)]).to_parquet(path)
     methods = {name: METHODS[name] for name in variants[1:]}
     return Run(tmp_path, ["tiny"], [11], {"positions": variants}, methods, 40)
 

@@ -17,12 +17,12 @@ from calibnb.evidence import claims, verdicts
 from calibnb.evidence.claims import Claim, Finding, Items, Parquet, Table
 from calibnb.evidence.runs import Run
 
-# Two items with equal values: intervals have no width, and every number is known by hand.
+# Items with equal values: intervals have no width, and every number is known by hand.
 FRAMES = {
-    "base": {"id": ["a", "b"], "hits": 0.1, "numbers": 0.0, "valid": 1.0},
-    "format": {"id": ["a", "b"], "hits": 0.4, "numbers": 1.0, "valid": 1.0},
-    "soft": {"id": ["a", "b"], "hits": 0.7, "numbers": 1.0, "valid": 1.0},
-    "mixed": {"id": ["a", "b"], "hits": 0.3, "numbers": 0.2, "valid": 0.001},
+    "base": {"id": list("abcdef"), "hits": 0.125, "numbers": 0.0, "valid": 1.0},
+    "format": {"id": list("abcdef"), "hits": 0.4, "numbers": 1.0, "valid": 1.0},
+    "soft": {"id": list("abcdef"), "hits": 0.7, "numbers": 1.0, "valid": 1.0},
+    "mixed": {"id": list("abcdef"), "hits": 0.3, "numbers": 0.2, "valid": 0.001},
 }
 MADE_UP = Table("game", Parquet("game", "rows"))
 VALUE = Claim(
@@ -72,9 +72,9 @@ def test_a_measurement_is_a_finding_of_every_variant(measured: Run) -> None:
         "id": "game.base.hits",
         "question": "How often does base hit?",
         "claim": "",
-        "value": 0.1,
-        "low": 0.1,
-        "high": 0.1,
+        "value": 0.125,
+        "low": 0.125,
+        "high": 0.125,
         "unit": "share",
         "source": "results/game/one/base/rows.parquet",
         "verdict": "measured",
@@ -113,6 +113,17 @@ def test_claims_are_judged_by_their_rule_and_guards(measured: Run) -> None:
         "game.mixed.vs_format": "not comparable",
         "game.mixed.vs_base": "not comparable",
     }
+    ways = {"rare": "hits", "rare_against": "valid"}  # the second of them is rare for mixed alone
+    assert verdict_of(measured, replace(MORE, of=("base", "mixed"), against="soft", **ways)) == {
+        "game.base.vs_soft": "refuted",
+        "game.mixed.vs_soft": "refuted",  # that of soft counts, not its own
+    }
+    assert verdict_of(measured, replace(MORE, of="each", against="", **ways)) == {
+        "game.base.vs_": "supported",
+        "game.format.vs_": "supported",
+        "game.soft.vs_": "supported",
+        "game.mixed.vs_": "not comparable",
+    }
 
 
 def test_a_row_says_of_which_variants_it_is(measured: Run) -> None:
@@ -137,17 +148,22 @@ def test_a_further_model_has_its_name_in_its_ids(measured: Run) -> None:
 
 def test_groups_have_a_finding_and_guards_each(measured: Run) -> None:
     for variant, hits in {"format": 0.2, "soft": 0.6}.items():
-        suites = pd.DataFrame({"id": list("abcd"), "suite": list("xxyy"), "hits": hits, "variant": variant, "seed": 11})
-        suites["valid"] = [1.0, 1.0, 0.0, 0.0]
+        suites = pd.DataFrame({"id": list("abcdefghijklmno"), "hits": hits, "variant": variant, "seed": 11})
+        suites = suites.assign(suite=list("xxxxxxyyyyyyzzz"), valid=[1.0] * 6 + [0.0] * 6 + [1.0] * 3)
         suites.to_parquet(measured.root / "game" / "one" / variant / "rows.parquet")
     row = replace(MORE, of=("soft",), against="format", groups="suite", rare="valid", id="{suite}.{variant}")
-    assert verdict_of(measured, row) == {"x.soft": "supported", "y.soft": "not comparable"}
+    assert verdict_of(measured, row) == {
+        "x.soft": "supported",
+        "y.soft": "not comparable",
+        "z.soft": "open",
+    }  # z has 3 items
 
 
 def test_an_nw1_that_the_search_leaves_open_is_not_determined(measured: Run) -> None:
     for variant, nw1 in {"format": 1.0, "soft": 0.5}.items():
-        frame = pd.DataFrame({"split": ["in", "out"], "family": "f", "label": ["1", "2"], "nw1": nw1, "seed": 11})
-        frame = frame.assign(nw1_slack=[0.1, 0.5], variant=variant)  # as much as soft's value out of range
+        frame = pd.DataFrame({"split": ["in"] * 6 + ["out"] * 6, "family": list("abcdef") * 2, "label": range(12)})
+        frame = frame.assign(nw1=nw1, nw1_slack=[0.1] * 6 + [0.5] * 6)  # as much as soft's value out of range
+        frame = frame.assign(variant=variant, seed=11)
         frame.to_parquet(measured.root / "game" / "one" / variant / "rows.parquet")
     value = replace(VALUE, how=claims.families, measure="nw1", groups="split", id="{split}.{variant}", determined=True)
     value = replace(value, of=("format", "soft"))

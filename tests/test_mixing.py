@@ -251,7 +251,7 @@ def test_claims_are_judged_and_words_that_are_hardly_said_are_not_comparable(tmp
         either = 0.009 if variant == "format" else 0.9
         rows = [
             rows_of(value, pair=pair, variant=variant, either=either)
-            for pair, value in zip(("a/b", "c/d"), values, strict=True)
+            for pair, value in zip(("a/b", "c/d", "e/f", "g/h", "i/j", "k/l"), values * 3, strict=True)
         ]
         pd.concat(rows).to_parquet(tmp_path / "mixing" / "tiny" / variant / "items.parquet")
     methods = {name: METHODS[name] for name in variants[1:]}

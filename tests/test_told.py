@@ -123,7 +123,7 @@ def test_a_gap_that_closes_by_three_quarters() -> None:
     told = frame([0.5, 0.5, 0.5], [0.75, 0.75, 0.75], "nw1_told").assign(nw1_untold=9.0)
     untold = frame([0.5, 0.5, 0.5], [1.5, 1.5, 1.5], "nw1_untold").assign(nw1_told=9.0)
     (row,) = gap_closed(told, untold, [], by="", resamples=20).to_dict("records")
-    assert row == {"measure": "gap_closed", "value": 0.75, "low": 0.75, "high": 0.75}
+    assert row == {"measure": "gap_closed", "value": 0.75, "low": 0.75, "high": 0.75, "families": 3}
 
 
 def test_its_interval_is_that_of_families_drawn_again() -> None:

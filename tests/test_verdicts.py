@@ -130,7 +130,17 @@ def test_rare_is_a_valid_answer_below_one_in_a_hundred(own: float | None, other:
 def test_nothing_is_judged_that_is_unknown_or_not_comparable(
     rule: verdicts.Rule, ends: tuple[float | None, float | None]
 ) -> None:
-    assert verdicts.verdict(rule, *ends, known=True, comparable=True) == rule(*ends)
-    assert verdicts.verdict(rule, *ends, known=False, comparable=True) == "not determined"
-    assert verdicts.verdict(rule, *ends, known=True, comparable=False) == "not comparable"
-    assert verdicts.verdict(rule, *ends, known=False, comparable=False) == "not determined"
+    assert verdicts.verdict(rule, *ends, known=True, comparable=True, units=verdicts.FEWEST) == rule(*ends)
+    assert verdicts.verdict(rule, *ends, known=True, comparable=True, units=None) == rule(*ends)
+    assert verdicts.verdict(rule, *ends, known=False, comparable=True, units=None) == "not determined"
+    assert verdicts.verdict(rule, *ends, known=True, comparable=False, units=None) == "not comparable"
+    assert verdicts.verdict(rule, *ends, known=False, comparable=False, units=None) == "not determined"
+
+
+def test_few_families_decide_no_claim() -> None:
+    """The extremes of n draws miss the median if all lie on one side of it: two chances of 2 ** -n."""
+    assert 1 - 2 * 0.5**verdicts.FEWEST >= 0.95 > 1 - 2 * 0.5 ** (verdicts.FEWEST - 1)
+    few = {"known": True, "comparable": True, "units": verdicts.FEWEST - 1}
+    assert verdicts.verdict(verdicts.below_one, 0.4, 0.9, **few) == "open"
+    assert verdicts.verdict(verdicts.below_one, 1.1, 1.6, **few) == "open"
+    assert verdicts.verdict(verdicts.measured, 0.4, 0.9, **few) == "measured"

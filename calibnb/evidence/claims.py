@@ -22,6 +22,7 @@ Finding = dict[str, str | float | None]
 # may be the format alone, which the control has learned, too; and away from numbers a method may seem to gain on a
 # control that answers everything with numbers, by resembling the model as it comes.
 CONTROLS = {"format": "the format control", "base": "the model as it comes"}
+UNITS = ("families", "items")  # columns of a statistic's rows: how many were resampled
 SEED = 0  # of every bootstrap: equal results are equal bytes
 
 
@@ -172,8 +173,9 @@ class Claim:
         It rests on nW1 and is not determined where that of one of the two is not.
     alike : str
         Column of the share of bare numbers: two that are not alike in it are not comparable.
-    rare : str
-        Column of the probability of a valid answer: where that of one is rare, they are not comparable.
+    rare, rare_against : str
+        Column of the probability of a valid answer, and that of the other if it has another name: where that of one is
+        rare, they are not comparable. Without another, both are columns of the variant's own.
     """
 
     table: Table
@@ -191,11 +193,12 @@ class Claim:
     determined: bool = False
     alike: str = ""
     rare: str = ""
+    rare_against: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.claim) != (self.rule is not verdicts.measured):
             raise ValueError(f"{self.id}: a claim has a rule, and what has a rule is a claim")
-        if not self.against and (self.alike or self.rare):
+        if not self.against and (self.alike or (self.rare and not self.rare_against)):
             raise ValueError(f"{self.id}: without another there is nothing to be comparable with")
 
 
@@ -280,6 +283,7 @@ class _Evaluation:
                 interval["high"],
                 known=not claim.determined or self._determined(claim, variant, against, found),
                 comparable=self._comparable(claim, variant, against, found),
+                units=min((int(found[unit]) for unit in UNITS if unit in found), default=None),
             ),
         }
 
@@ -292,13 +296,14 @@ class _Evaluation:
     def _comparable(self, claim: Claim, variant: str, against: str, found: Mapping[Hashable, Any]) -> bool:
         """Whether the two do the same thing in the group of a finding, as far as the claim asks for it."""
 
-        def pair(column: str) -> tuple[float, float]:
-            own, other = (self.frame(claim.table, name) for name in (variant, against))
-            here = [_part(frame, claim.groups, found.get(claim.groups))[column].mean() for frame in (own, other)]
-            return float(here[0]), float(here[1])
+        def mean(column: str, name: str) -> float:
+            return float(_part(self.frame(claim.table, name), claim.groups, found.get(claim.groups))[column].mean())
 
-        unlike = claim.alike and not verdicts.alike(*pair(claim.alike))
-        return not unlike and not (claim.rare and verdicts.rare(*pair(claim.rare)))
+        def pair(own: str, other: str) -> tuple[float, float]:
+            return mean(own, variant), mean(other or own, against or variant)
+
+        unlike = claim.alike and not verdicts.alike(*pair(claim.alike, ""))
+        return not unlike and not (claim.rare and verdicts.rare(*pair(claim.rare, claim.rare_against)))
 
 
 def evaluate(chapters: Sequence[Chapter], run: Run) -> list[Finding]:

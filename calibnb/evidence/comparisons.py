@@ -107,11 +107,11 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame, measure: str, *, resam
     Returns
     -------
     DataFrame
-        Rows of ``split, value, low, high``.
+        Rows of ``split, value, low, high, families``.
     """
     rows = []
     for split, part in _paired(frame, reference, measure).groupby("split", sort=False):
         top, bottom = part[f"{measure}_top"].to_numpy(float), part[f"{measure}_bottom"].to_numpy(float)
         ratio = family_median_ratio(part["family"].tolist(), top, bottom, resamples=resamples, seed=seed)
-        rows.append({"split": split} | ratio._asdict())
+        rows.append({"split": split} | ratio._asdict() | {"families": part["family"].nunique()})
     return pd.DataFrame(rows)

@@ -57,6 +57,8 @@ _ratio = partial(
     unit="ratio of family medians of nW1",
     source="results/told/{slug}/{variant}/settings.parquet",
     rule=verdicts.below_one,
+    rare="valid_mass_told",
+    rare_against="valid_mass_untold",
 )
 GAINS: Section = (
     _ratio(
@@ -93,6 +95,8 @@ GAPS: Section = (
         question="How much of the gap of {against}, untold, is closed by {variant}, told where a law lies?",
         claim="told where the law lies, {variant} closes more than half of the gap that {against} leaves, untold",
         rule=verdicts.above_half,
+        rare="valid_mass_told",
+        rare_against="valid_mass_untold",
     ),
 )
 

@@ -37,8 +37,9 @@ def gap_closed(
     Returns
     -------
     DataFrame
-        One row with the measure ``gap_closed`` and its 95 % interval: families are drawn again within each of the two
-        splits, the same for both. Empty where a split is missing, or where held-out families are no harder untold.
+        One row with the measure ``gap_closed``, its 95 % interval and the families of the smaller split. Families are
+        drawn again within each of the two splits, the same for both. Empty where a split is missing, or where held-out
+        families are no harder untold.
     """
     plain = own if other is None else other
     pairs = {}
@@ -64,7 +65,8 @@ def gap_closed(
     drawn = np.array([closed(again(pairs[NEAR]), again(pairs[FAR])) for _ in range(resamples)])
     drawn = drawn[~np.isnan(drawn)]  # without a gap nothing can close
     low, high = intervals.percentiles(drawn, 0.95)
-    return pd.DataFrame([{"measure": "gap_closed", "value": value, "low": low, "high": high}])
+    fewest = min(map(len, pairs.values()))
+    return pd.DataFrame([{"measure": "gap_closed", "value": value, "low": low, "high": high, "families": fewest}])
 
 
 def told_ratio(
@@ -80,7 +82,7 @@ def told_ratio(
     Returns
     -------
     DataFrame
-        Rows of ``split, key, where, value, low, high`` with the measure ``told_ratio``.
+        Rows of ``split, key, where, value, low, high, families`` with the measure ``told_ratio``.
     """
     told, untold = own.assign(nw1=own["nw1_told"]), own if other is None else other
     rows = comparisons.compare(told, untold.assign(nw1=untold["nw1_untold"]), "nw1", resamples=resamples, seed=SEED)

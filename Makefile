@@ -54,7 +54,7 @@ bench: .venv/installed  ## measure speed: exact against sampled, packed against 
 	@dvc repro finetune@qwen2.5-coder-0.5b-soft-11
 	@for script in against_naive discretisation matrix_rate; do python speed/$$script.py || exit; done
 
-reference: .venv/installed  ## make results/reference anew: hours of training, measured on the way
+reference: .venv/installed  ## make results/reference anew: longer training, measured on the way (two hours or less)
 	@dvc repro weights
 	@python -m calibnb.pipeline.reference
 

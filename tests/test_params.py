@@ -718,7 +718,7 @@ PAPER = {"draws": "iid", "parameters": "grid", "family_weights": "settings", "di
 PAPER |= {"max_bins": 16384, "epochs": 2, "prompts_per_step": 8, "learning_rate": 2.0e-4, "max_grad_norm": None}
 PAPER |= {"lora_rank": 16, "lora_alpha": 32, "lora_dropout": 0.05, "lora_targets": "attention"}
 PAPER |= {"accumulation_steps": 1, "validations": 4, "validation_settings": 195}
-LONG = SMALL | {"epochs": 12, "validations": 8, "validation_settings": 195, "learning_rate": 1.0e-3}
+LONG = {"epochs": 1.368, "validations": 4}
 PROFILES: dict[str, dict[str, dict[str, Any]]] = {
     "demo": dict.fromkeys(("format", "soft"), SHORT),
     "full": dict.fromkeys(("format", "soft", "hard", "told", "mixed", "paired"), FULL),

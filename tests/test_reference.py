@@ -29,7 +29,7 @@ def study() -> params.Params:
     return params.parse(changed, "test")
 
 
-def test_a_long_run_is_measured_at_every_validation(
+def test_a_long_run_is_measured_before_it_and_at_every_validation(
     study: params.Params, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     AcceleratorState._reset_state(True)
@@ -40,7 +40,8 @@ def test_a_long_run_is_measured_at_every_validation(
     reference.run(study, "hard", Path("out"))
     AcceleratorState._reset_state(True)
     table = pd.read_csv("out/hard.csv")
-    assert table["step"].nunique() == study.finetune["hard"].validations
+    assert table["step"].min() == 0
+    assert table["step"].nunique() == 1 + study.finetune["hard"].validations
     assert set(table["measure"]) == set(reference.MEASURES)
     assert set(table["split"]) == {"validation", "unseen", "held_out"}
     valid = table[table["measure"] == "valid_mass"]
@@ -60,7 +61,7 @@ def test_a_long_run_is_measured_at_every_validation(
     monkeypatch.setattr(checkpoints.Checkpoint, "resume", lambda self, device: checkpoints.Progress())
     reference.run(other, "hard", Path("out"))
     AcceleratorState._reset_state(True)
-    assert pd.read_csv("out/hard.csv")["step"].nunique() == 1
+    assert pd.read_csv("out/hard.csv")["step"].nunique() == 2
 
 
 def test_an_unknown_method_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

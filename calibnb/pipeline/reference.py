@@ -1,10 +1,10 @@
 """The long runs: how the measures move while training goes on for hours instead of minutes.
 
 ``python -m calibnb.pipeline.reference [METHOD ...]`` (or ``make reference``) trains methods of params.yaml as changed
-by ``profiles/reference.yaml``, measures them at every validation, and writes two small files a method into
-``results/reference/``: the learning curve and where it comes from. A killed run resumes; the curve is rewritten after
-every measurement. On two cores without a GPU, two methods side by side with ``OMP_NUM_THREADS=1`` are done sooner than
-one after the other.
+by ``profiles/reference.yaml``, measures them before the first step and at every validation, and writes two small files
+a method into ``results/reference/``: the learning curve and where it comes from. A killed run resumes; the curve is
+rewritten after every measurement. On two cores without a GPU, two methods side by side with ``OMP_NUM_THREADS=1`` are
+done sooner than one after the other.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def provenance(
 
 
 def run(study: params.Params, name: str, out: Path) -> None:
-    """Train one method on the first model with the first seed, and measure it at every validation."""
+    """Train one method on the first model with the first seed, and measure it before that and at every validation."""
     model_name, seed, method = study.models[0], study.seeds[0], study.finetune[name]
     weights = Path("models") / places.place(model_name) / "weights"
     scratch = Path(".scratch") / "reference" / name
@@ -83,17 +83,15 @@ def run(study: params.Params, name: str, out: Path) -> None:
         raise UserError(f"finetune.{name}.mixture: must be null in the long runs, got {method.mixture.source}")
     out.mkdir(parents=True, exist_ok=True)
     about = json.dumps(provenance(study, name, weights, measured, device, dtype), indent=2, sort_keys=True) + "\n"
-    record = out / f"{name}.json"
+    table, record = out / f"{name}.csv", out / f"{name}.json"
     same = record.exists() and record.read_text() == about
     if not same or not (scratch / "checkpoint.pt").exists():  # nothing earlier belongs to this run
-        (out / f"{name}.csv").unlink(missing_ok=True)
+        table.unlink(missing_ok=True)
 
-    def measure(step: int, model: PeftModel) -> None:
-        adapters.save_adapter(model, scratch / "measured")
+    def measure(step: int, adapter: Path | None) -> None:
         network, tokenizer = loading.load(
-            weights, adapter=scratch / "measured", device=device, dtype=dtype,
-            trust_remote_code=study.compute.trust_remote_code,
-        )  # fmt: skip
+            weights, adapter=adapter, device=device, dtype=dtype, trust_remote_code=study.compute.trust_remote_code
+        )
         frame, _ = measures.run(
             Body(network), chatformat.chat_format(tokenizer), tokenizer.get_vocab(), questions(measured, study.prompt),
             space=study.benchmarks.structured.space, search=study.benchmarks.structured.open,
@@ -101,16 +99,21 @@ def run(study: params.Params, name: str, out: Path) -> None:
         prompts = step * method.prompts_per_step
         rows = summary(frame, study.bootstrap, seed)
         rows = rows.assign(method=name, seed=seed, step=step, prompts=prompts)
-        table = out / f"{name}.csv"
         earlier = pd.read_csv(table) if table.exists() else rows.iloc[:0]
         pd.concat([earlier[earlier["step"] < step], rows]).to_csv(table, index=False, float_format="%.5f")
         record.write_text(about)
 
+    def checkpoint(step: int, model: PeftModel) -> None:
+        adapters.save_adapter(model, scratch / "measured")
+        measure(step, scratch / "measured")
+
+    if not table.exists():  # a curve begins with the model as it comes
+        measure(0, None)
     loop.train(
         weights, Path("models") / places.place(model_name) / "reference" / name,
         TrainingSettings.of(study.families, study.data.validation_share, study.data.significant_digits),
         method, study.prompt, seed=seed, device=device, dtype=dtype,
-        trust_remote_code=study.compute.trust_remote_code, scratch=scratch, on_validation=measure,
+        trust_remote_code=study.compute.trust_remote_code, scratch=scratch, on_validation=checkpoint,
     )  # fmt: skip
 
 

@@ -225,3 +225,10 @@ def _program(source: str) -> str:
             empty = [] if isinstance(node, ast.Module) else [ast.Expr(ast.Constant(...))]
             node.body = node.body[1:] or empty
     return ast.dump(tree)
+
+
+def test_how_claims_are_judged_is_no_code_of_what_measures_and_trains() -> None:
+    judging = {"calibnb/evidence/claims.py", "calibnb/evidence/verdicts.py"}
+    stages = dependence.of_stages(ROOT)
+    assert judging <= stages["chapters/structured"].keys()
+    assert [name for name in stages if name.startswith(("measure/", "models/")) and judging & stages[name].keys()] == []

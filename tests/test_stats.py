@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from calibnb.evidence import bands, comparisons, intervals
+from calibnb.evidence import bands, comparisons, intervals, verdicts
 from calibnb.laws import distances
 
 FAMILIES = ["a", "a", "b", "c", "c", "c"]
@@ -187,7 +187,7 @@ def test_determined_means_that_less_is_left_open_than_found():
         for split, pair in values.items()
         for measure, value in zip(("nw1", "nw1_slack"), pair, strict=True)
     )
-    found = comparisons.determined(summary, ["split", "variant"])
+    found = verdicts.determined_groups(summary, ["split", "variant"])
     assert found[found].index.tolist() == [("a", "soft")] and len(found) == len(values)
 
 

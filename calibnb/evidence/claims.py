@@ -14,6 +14,7 @@ import pandas as pd
 
 from calibnb.evidence import comparisons, intervals, results, verdicts
 from calibnb.evidence.runs import Run
+from calibnb.evidence.splits import named
 from calibnb.models.places import place
 
 Finding = dict[str, str | float | None]
@@ -70,6 +71,13 @@ def families(
         for measure in measures
     ]
     return pd.concat(ratios, ignore_index=True)
+
+
+def by_split(
+    own: pd.DataFrame, other: pd.DataFrame | None, measures: Sequence[str], *, by: str, resamples: int
+) -> pd.DataFrame:
+    """Family medians or their ratios, with the names of the splits."""
+    return named(families(own, other, measures, by=by, resamples=resamples))
 
 
 @dataclass(frozen=True)
@@ -291,7 +299,7 @@ class _Evaluation:
         """Whether the nW1 of each of the two is known in the group of a finding."""
         group = found[claim.groups]
         values = [self.statistic(claim.table, claim.how, claim.groups, v, "") for v in (variant, against) if v]
-        return all(bool(comparisons.determined(value, [claim.groups])[group]) for value in values)
+        return all(bool(verdicts.determined_groups(value, [claim.groups])[group]) for value in values)
 
     def _comparable(self, claim: Claim, variant: str, against: str, found: Mapping[Hashable, Any]) -> bool:
         """Whether the two do the same thing in the group of a finding, as far as the claim asks for it."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from calibnb.evidence import verdicts
 from calibnb.evidence.intervals import family_median_interval, family_median_ratio, missing
 
 
@@ -79,26 +78,6 @@ def summarise(frame: pd.DataFrame, measures: Sequence[str], *, resamples: int, s
             count = {"families": part["family"].nunique(), "settings": len(part), "missing": missing(values)}
             rows.append({"split": split, "measure": measure} | estimate._asdict() | count)
     return pd.DataFrame(rows)
-
-
-def determined(summary: pd.DataFrame, by: Sequence[str]) -> pd.Series[bool]:
-    """Whether nW1 is known, as :func:`verdicts.determined` says of the value and of ``nw1_slack``.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        Rows of ``measure, value`` and the columns `by`, ``nw1`` and ``nw1_slack`` among the measures.
-    by : Sequence[str]
-        Columns that tell summaries apart.
-
-    Returns
-    -------
-    Series
-        A truth value for each of `by`; False where one of the two does not exist.
-    """
-    found = summary.pivot(index=list(by), columns="measure", values="value").reindex(columns=["nw1", "nw1_slack"])
-    known = [verdicts.determined(*pair) for pair in zip(found["nw1"], found["nw1_slack"], strict=True)]
-    return pd.Series(known, index=found.index, dtype=bool)
 
 
 def compare(frame: pd.DataFrame, reference: pd.DataFrame, measure: str, *, resamples: int, seed: int) -> pd.DataFrame:

@@ -6,8 +6,10 @@ A rule takes the two ends of an interval. An end that does not exist, None or na
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
+
+import pandas as pd
 
 from calibnb.evidence.results import RARE
 
@@ -72,6 +74,26 @@ def determined(nw1: float | None, slack: float | None) -> bool:
     False where one of the two does not exist.
     """
     return _number(slack) < _number(nw1)
+
+
+def determined_groups(summary: pd.DataFrame, by: Sequence[str]) -> pd.Series[bool]:
+    """Whether nW1 is known, as :func:`determined` says of the value and of ``nw1_slack``.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        Rows of ``measure, value`` and the columns `by`, ``nw1`` and ``nw1_slack`` among the measures.
+    by : Sequence[str]
+        Columns that tell summaries apart.
+
+    Returns
+    -------
+    Series
+        A truth value for each of `by`; False where one of the two does not exist.
+    """
+    found = summary.pivot(index=list(by), columns="measure", values="value").reindex(columns=["nw1", "nw1_slack"])
+    known = [determined(*pair) for pair in zip(found["nw1"], found["nw1_slack"], strict=True)]
+    return pd.Series(known, index=found.index, dtype=bool)
 
 
 def alike(own: float | None, other: float | None) -> bool:

@@ -10,9 +10,8 @@ import pandas as pd
 from calibnb.benchmarks.declaration import Benchmark, Measure, as_it_is
 from calibnb.benchmarks.structured import summary
 from calibnb.evidence import intervals, results, verdicts
-from calibnb.evidence.claims import Claim, Parquet, Section, Table, families
+from calibnb.evidence.claims import Claim, Parquet, Section, Table, by_split, families
 from calibnb.evidence.runs import Run
-from calibnb.evidence.splits import by_split
 
 Frame = pd.DataFrame
 

@@ -7,8 +7,7 @@ from functools import partial
 from calibnb.benchmarks.declaration import Benchmark, Measure, as_it_is
 from calibnb.benchmarks.told.gaps import gap_closed, told_ratio
 from calibnb.evidence import verdicts
-from calibnb.evidence.claims import Claim, Parquet, Section, Table, families
-from calibnb.evidence.splits import by_split
+from calibnb.evidence.claims import Claim, Parquet, Section, Table, by_split, families
 
 TABLE = Table("told", Parquet("told", "settings"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -155,8 +156,19 @@ def test_groups_have_a_finding_and_guards_each(measured: Run) -> None:
     assert verdict_of(measured, row) == {
         "x.soft": "supported",
         "y.soft": "not comparable",
-        "z.soft": "open",
-    }  # z has 3 items
+        "z.soft": "open",  # of 3 items
+    }
+
+
+def test_only_items_and_families_with_a_value_of_both_count(measured: Run) -> None:
+    for variant, hits in {"format": [0.2] * 6, "soft": [0.6] * 5 + [math.nan]}.items():
+        frame = pd.DataFrame({"id": list("abcdef"), "family": list("abcdef"), "label": range(6), "hits": hits})
+        frame = frame.assign(split="in", variant=variant, seed=11)
+        frame.to_parquet(measured.root / "game" / "one" / variant / "rows.parquet")
+    row = replace(MORE, of=("soft",), against="format")
+    assert verdict_of(measured, row) == {"game.soft.vs_format": "open"}
+    ratio = replace(row, how=claims.families, groups="split", rule=verdicts.below_one)
+    assert verdict_of(measured, ratio) == {"game.soft.vs_format": "open"}
 
 
 def test_an_nw1_that_the_search_leaves_open_is_not_determined(measured: Run) -> None:

@@ -23,7 +23,6 @@ Finding = dict[str, str | float | None]
 # may be the format alone, which the control has learned, too; and away from numbers a method may seem to gain on a
 # control that answers everything with numbers, by resembling the model as it comes.
 CONTROLS = {"format": "the format control", "base": "the model as it comes"}
-UNITS = ("families", "items")  # columns of a statistic's rows: how many were resampled
 SEED = 0  # of every bootstrap: equal results are equal bytes
 
 
@@ -112,6 +111,13 @@ def as_stated(
 ) -> pd.DataFrame:
     """Values and intervals that the table itself states."""
     return own
+
+
+def _units(found: Mapping[Hashable, Any]) -> int | None:
+    """How many items or families with a value were resampled for a row of a statistic; None where none were."""
+    if "items" in found:
+        return int(found["items"]) - int(found.get("missing", 0))  # of a question that is answered none is missing
+    return int(found["families"]) if "families" in found else None
 
 
 def _part(frame: pd.DataFrame, by: str, group: object) -> pd.DataFrame:
@@ -291,7 +297,7 @@ class _Evaluation:
                 interval["high"],
                 known=not claim.determined or self._determined(claim, variant, against, found),
                 comparable=self._comparable(claim, variant, against, found),
-                units=min((int(found[unit]) for unit in UNITS if unit in found), default=None),
+                units=_units(found),
             ),
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from calibnb.evidence.intervals import family_median_interval, family_median_ratio, missing
@@ -86,11 +87,12 @@ def compare(frame: pd.DataFrame, reference: pd.DataFrame, measure: str, *, resam
     Returns
     -------
     DataFrame
-        Rows of ``split, value, low, high, families``.
+        Rows of ``split, value, low, high, families``, the last those with a value of both.
     """
     rows = []
     for split, part in _paired(frame, reference, measure).groupby("split", sort=False):
         top, bottom = part[f"{measure}_top"].to_numpy(float), part[f"{measure}_bottom"].to_numpy(float)
         ratio = family_median_ratio(part["family"].tolist(), top, bottom, resamples=resamples, seed=seed)
-        rows.append({"split": split} | ratio._asdict() | {"families": part["family"].nunique()})
+        both = ~np.isnan(top) & ~np.isnan(bottom)
+        rows.append({"split": split} | ratio._asdict() | {"families": part.loc[both, "family"].nunique()})
     return pd.DataFrame(rows)

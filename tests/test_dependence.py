@@ -187,6 +187,20 @@ def test_a_project_without_the_library_has_no_table_of_models(tmp_path: Path) ->
         dependence.of_models(library(tmp_path, NAMED | {dependence.MODELS: "OTHER = {}\n"}))
 
 
+def test_every_file_of_a_committed_run_counts_and_what_lies_beside_them_does_not(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "large" / "results").mkdir(parents=True)
+    (tmp_path / "runs" / "README.md").write_text("what runs are")
+    (tmp_path / "runs" / "large" / "run.json").write_text("{}")
+    (tmp_path / "runs" / "large" / "results" / "a.parquet").write_bytes(b"a")
+    before = dependence.everything(tmp_path)["runs"]
+    assert set(before) == {"runs/large/run.json", "runs/large/results/a.parquet"}
+    (tmp_path / "runs" / "README.md").write_text("what else")
+    assert dependence.everything(tmp_path)["runs"] == before
+    (tmp_path / "runs" / "large" / "results" / "a.parquet").write_bytes(b"b")
+    after = dependence.everything(tmp_path)["runs"]
+    assert {name for name in after if after[name] != before[name]} == {"runs/large/results/a.parquet"}
+
+
 def test_files_that_have_not_changed_are_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / ".code"
     dependence.write({"a": {"x": "1"}, "b": {"x": "1"}}, folder)

@@ -64,7 +64,7 @@ def test_the_study_is_valid(root, study):
     assert loaded.families["gaussian"].train["sigma"].points()[5] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("name", ["full", "paper", "demo", "test"])
+@pytest.mark.parametrize("name", ["full", "paper", "demo", "small", "test"])
 def test_profiles_are_valid_and_say_only_what_they_change(root, study, name):
     profile = yaml_files.read(root / "profiles" / f"{name}.yaml")
     params.parse(params.merge(study, profile))
@@ -737,6 +737,7 @@ PROFILES: dict[str, dict[str, dict[str, Any]]] = {
         "mixed50": {"mixture": {"source": "self", "share": 0.5, "prompts_per_step": 4}},
     },
     "reference": {"soft": LONG, "hard": LONG},
+    "small": dict.fromkeys(("format", "soft", "hard", "told"), SMALL | {"learning_rate": 2.0e-3}),
 }
 
 

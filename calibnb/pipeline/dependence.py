@@ -9,6 +9,9 @@ notebook or a module has changed, and only those whose own content has changed r
 
 A data file counts for a module beside which it lies if its name stands in the module's code as a text, and so do the
 modules of all folders beside it that a text such as ``*/params.py`` names.
+
+The committed runs are many small files that every chapter reads: one file more lists their hashes, so that DVC walks
+them once and not for each chapter.
 """
 
 from __future__ import annotations
@@ -42,6 +45,9 @@ COMMANDS = {
 
 # The table of named models: each entry counts for its own model alone, which depends on a file of its own.
 MODELS, TABLE = "calibnb/models/sources.py", "TABLE"
+
+# The folder of the committed runs, and the name of the file that lists them.
+RUNS = "runs"
 
 # Notebooks that are read: their prose counts as their code does.
 CHAPTERS = "chapters"
@@ -190,6 +196,17 @@ def of_models(root: Path) -> dict[str, dict[str, str]]:
     return {f"sources/{place(name)}": {name: _hash(entries.get(name, "").encode())} for name in names}
 
 
+def of_runs(root: Path) -> dict[str, dict[str, str]]:
+    """The hashes of all files of the committed runs, by their paths from the root, under the one name ``runs``."""
+    files = sorted(path for path in (root / RUNS).glob("*/**/*") if path.is_file())
+    return {RUNS: {path.relative_to(root).as_posix(): _hash(path.read_bytes()) for path in files}}
+
+
+def everything(root: Path) -> dict[str, dict[str, str]]:
+    """All that the stage writes: name of a file below `FOLDER`, without its ending -> path of what counts -> hash."""
+    return of_stages(root) | of_models(root) | of_runs(root)
+
+
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -234,7 +251,7 @@ def write(stages: Mapping[str, Mapping[str, str]], folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     try:
-        write(of_stages(Path()) | of_models(Path()), FOLDER)
+        write(everything(Path()), FOLDER)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

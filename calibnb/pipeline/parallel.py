@@ -99,7 +99,7 @@ def changed_stages(folder: Path, targets: Sequence[str] = ()) -> dict[str, set[s
     """The part of the pipeline in `folder` that may have to run, as :func:`pending` gives it."""
     # DVC names stages as they are seen from the working directory.
     with contextlib.chdir(folder):
-        dependence.write(dependence.of_stages(Path()) | dependence.of_models(Path()), dependence.FOLDER)
+        dependence.write(dependence.everything(Path()), dependence.FOLDER)
         with Repo() as repo:
             graph = repo.index.graph
             needs = {stage.addressing: {need.addressing for need in graph.successors(stage)} for stage in graph}

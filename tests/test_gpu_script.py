@@ -141,7 +141,7 @@ def test_a_run_of_an_unknown_benchmark_is_refused_before_anything_is_written(
 
 def test_a_book_is_not_read_of_runs_of_some_benchmarks_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    about = json.loads((ROOT / "runs" / "demo" / "run.json").read_text())
+    about = json.loads((ROOT / "runs" / "small" / "run.json").read_text())
     results.write_json(about, tmp_path / "runs" / "part" / "run.json")
     with pytest.raises(UserError, match="runs: must hold a run of all benchmarks, got part"):
         read.build()

@@ -71,9 +71,9 @@ def test_values_name_what_they_are_of_and_stop_where_a_sentence_would() -> None:
     [
         ("supported", "with soft and hard, it is nearer than with the format control"),
         ("refuted", "with soft and hard, it is farther than with the format control"),
-        ("open", "with soft and hard, no difference from the format control is shown"),
-        ("not determined", "with soft and hard, the difference from the format control is not determined"),
-        ("not comparable", "with soft and hard, nothing can be compared with the format control"),
+        ("open", "no difference from the format control is shown"),
+        ("not determined", "the difference from the format control is not determined"),
+        ("not comparable", "nothing can be compared with the format control"),
     ],
 )
 def test_every_verdict_has_its_words(verdict: str, text: str) -> None:
@@ -81,24 +81,36 @@ def test_every_verdict_has_its_words(verdict: str, text: str) -> None:
     assert plain(found) == text
 
 
-def test_different_verdicts_are_told_apart_whatever_their_order() -> None:
-    found = page.outcomes({"base": {"a": "open", "b": "supported", "c": "open"}}, "better", "worse")
+def test_where_some_take_a_side_the_others_are_not_named() -> None:
+    beside = {"base": {"a": "open", "b": "supported", "c": "not determined"}, "format": {"a": "supported", "c": "open"}}
+    assert plain(page.outcomes(beside, "better", "worse")) == (
+        "with b, better than with the model as it comes; with a, than with the format control; otherwise no difference "
+        "is shown or the difference is not determined"
+    )
+    both = {"base": {"a": "refuted", "b": "supported"}}
     reference = "the model as it comes"
-    assert (
-        plain(found) == f"with b, better than with {reference}; with a and c, no difference from {reference} is shown"
+    assert plain(page.outcomes(both, "better", "worse")) == (
+        f"with b, better than with {reference}; with a, worse than with {reference}"
     )
     assert page.outcomes({"base": {}, "soft": {}}, "x", "y") == ""
 
 
-def test_what_is_so_beside_several_is_said_once() -> None:
-    beside = {"base": {"a": "open", "b": "refuted"}, "soft": {"a": "open", "b": "open"}, "format": {"a": "open"}}
+def test_where_none_takes_a_side_different_verdicts_are_told_apart() -> None:
+    beside = {"base": {"a": "open", "b": "open"}, "soft": {"a": "open", "b": "not comparable"}, "format": {}}
     assert plain(page.outcomes(beside, "better", "worse")) == (
-        "with b, worse than with the model as it comes; with a, no difference from the model as it comes or the format "
-        "control is shown; with a and b, no difference from soft is shown"
+        "with a and b, no difference from the model as it comes is shown; with a, no difference from soft is shown; "
+        "with b, nothing can be compared with soft"
     )
+
+
+def test_what_is_so_beside_several_is_said_once() -> None:
     alike = {"base": {"a": "supported"}, "format": {"a": "supported"}}
     assert plain(page.outcomes(alike, "better", "worse")).endswith(
         "than with the model as it comes and the format control"
+    )
+    apart = {"base": {"a": "open", "b": "open"}, "format": {"a": "open"}}
+    assert plain(page.outcomes(apart, "better", "worse")) == (
+        "no difference from the model as it comes or the format control is shown"
     )
 
 

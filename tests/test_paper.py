@@ -90,41 +90,51 @@ def of_all(verdict: str) -> dict[tuple[str, str], str]:
     return dict.fromkeys(itertools.product(paper.METHODS, paper.REFERENCES), verdict)
 
 
+def everywhere(found: dict[str, Any], verdict: str) -> dict[str, Any]:
+    for split in first.WHERE:
+        found = with_verdicts(found, split, of_all(verdict))
+    return found
+
+
 def test_the_answer_names_model_splits_and_sides(findings: dict[str, Any]) -> None:
-    gained = with_verdicts(findings, "held_out", of_all("supported"))
-    all_gained = with_verdicts(gained, "unseen", of_all("supported"))
     closer = "calibrated answers come closer to the target than those of the model as it comes and the format control"
-    where = "on held-out families and on unseen parameters"
+    where = "between the settings trained on, on unseen parameters and on held-out families"
+    all_gained = everywhere(findings, "supported")
     assert first.answer("a<b", all_gained) == f"<strong>Yes</strong> for <code>a&lt;b</code>: {where} {closer}."
-    in_part = with_verdicts(gained, "unseen", of_all("open") | {("hard", "base"): "refuted"})
+    in_part = with_verdicts(all_gained, "unseen", of_all("open") | {("hard", "base"): "refuted"})
     assert first.answer("tiny", in_part) == (
-        f"<strong>In part</strong> for <code>tiny</code>: on held-out families {closer}; on unseen parameters hard "
-        "comes less close to the target than the model as it comes, but no difference is shown of soft from the model "
-        "as it comes and of soft and hard from the format control."
+        "<strong>In part</strong> for <code>tiny</code>: between the settings trained on and on held-out families "
+        f"{closer}; on unseen parameters hard comes less close to the target than the model as it comes, but no "
+        "difference is shown of soft from the model as it comes and of soft and hard from the format control."
+    )
+    alone = with_verdicts(everywhere(findings, "open"), "in_range", of_all("supported"))
+    assert first.answer("tiny", alone) == (
+        f"<strong>In part</strong> for <code>tiny</code>: between the settings trained on {closer}; on unseen parameters "
+        "and on held-out families no difference is shown."
     )
     halves = dict.fromkeys([("soft", "base"), ("soft", "format")], "supported")
-    apart = first.answer("tiny", with_verdicts(gained, "unseen", of_all("open") | halves))
+    apart = first.answer("tiny", with_verdicts(all_gained, "held_out", of_all("open") | halves))
     references = "the model as it comes and the format control"
     assert apart.endswith(
-        f"on unseen parameters soft comes closer to the target than {references}, but no difference is shown of hard "
+        f"on held-out families soft comes closer to the target than {references}, but no difference is shown of hard "
         f"from {references}."
     )
     both = dict.fromkeys([("soft", "base"), ("hard", "format")], "supported")
     both |= dict.fromkeys([("hard", "base"), ("soft", "format")], "refuted")
-    apart = first.answer("tiny", with_verdicts(gained, "unseen", both))
+    apart = first.answer("tiny", with_verdicts(all_gained, "held_out", both))
     assert apart.endswith(
         "soft comes closer to the target than the model as it comes, and hard comes closer to the target than the "
         "format control, and hard comes less close to the target than the model as it comes, and soft comes less close "
         "to the target than the format control."
     )
     for verdict, word, told in (("open", "Not shown", "no difference"), ("refuted", "No", "a loss")):
-        both = with_verdicts(with_verdicts(findings, "held_out", of_all(verdict)), "unseen", of_all(verdict))
+        both = everywhere(findings, verdict)
         assert first.answer("tiny", both) == f"<strong>{word}</strong> for <code>tiny</code>: {where} {told} is shown."
     assert first.answer("tiny", {}).endswith("it was not measured.")
 
 
 def test_what_was_not_made_keeps_no_gain_from_being_one(findings: dict[str, Any]) -> None:
-    gained = with_verdicts(with_verdicts(findings, "held_out", of_all("supported")), "unseen", of_all("supported"))
+    gained = everywhere(findings, "supported")
     soft = {name: row for name, row in gained.items() if ".hard." not in name}
     assert first.answer("tiny", soft).startswith("<strong>Yes</strong>")
     assert paper.CLAIMS[0].verdict(soft) == "supported in part"  # of both methods it speaks

@@ -264,7 +264,7 @@ def test_a_kept_run_is_read_beside_the_others_and_computes_nothing(clone: Clone)
         assert list(building.problems(html)) == []
         for page in ("openended", "structured", "perplexity", "finetuning", "baselines", "index"):
             text = (html / f"{page}.html").read_text()
-            assert "./tiny (mine)" in text and "smollm2-135m (demo)" in text
+            assert "./tiny (mine)" in text and "smollm2-135m (small)" in text
         assert "./tiny (mine)" in (html / "operations.html").read_text()
     finally:
         shutil.rmtree(kept)

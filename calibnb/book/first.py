@@ -20,7 +20,11 @@ from calibnb.evidence.results import NBSP
 from calibnb.laws import canonical
 from calibnb.laws.specs import Spec
 
-WHERE = {"held_out": "on held-out families", "unseen": "on unseen parameters"}
+WHERE = {
+    "in_range": "between the settings trained on",
+    "unseen": "on unseen parameters",
+    "held_out": "on held-out families",
+}
 SHORT = {"supported": "Yes", "supported in part": "In part", "mixed": "In part", "refuted": "No"}
 _ENDS = ("value", "low", "high")
 ELSEWHERE = ("openended", "positions", "novelty", "language", "mixing", "sequences")  # where nothing was trained
@@ -89,13 +93,13 @@ def _first_seed(table: pd.DataFrame) -> pd.Series[int]:
 
 
 def answer(model: str, found: Findings) -> str:
-    """Whether calibration helps outside the training ranges, for one model, in a sentence of HTML."""
+    """Whether calibration helps, in the training ranges and outside them, for one model, in a sentence of HTML."""
     every = [verdict for split in WHERE for line in paper.fidelity(split) for verdict in _made(line, found)]
     word = SHORT.get(paper.together(every), "Not shown")
-    told = {split: _told(split, found) for split in WHERE}
-    said = "; ".join(f"{WHERE[split]} {text}" for split, text in told.items())
-    if len(set(told.values())) == 1:
-        said = f"{' and '.join(WHERE.values())} {told['unseen']}"
+    places: dict[str, list[str]] = {}
+    for split, where in WHERE.items():
+        places.setdefault(_told(split, found), []).append(where)
+    said = "; ".join(f"{page.listed(where)} {text}" for text, where in places.items())
     return f"<strong>{word}</strong> for <code>{escape(model)}</code>: {said}."
 
 

@@ -76,26 +76,52 @@ def outcomes(verdicts: Mapping[str, Mapping[str, str]], better: str, worse: str)
     Returns
     -------
     str
-        Such as ``with soft, answers lie closer to the law than with the model as it comes and the format control; with
-        hard, no difference from the format control is shown``; empty where nothing is compared.
+        Such as ``with soft, answers lie closer to the law than with the model as it comes and the format control;
+        otherwise no difference is shown``. Several of whom no verdict takes a side are named where these verdicts
+        differ and no other takes one. Empty where nothing is compared.
     """
-    said = {
-        "supported": ("{} than with {}", better, "and"),
-        "refuted": ("{} than with {}", worse, "and"),
-        "open": ("{} from {} is shown", "no difference", "or"),
-        "not determined": ("{} from {} is not determined", "the difference", "or"),
-        "not comparable": ("{} with {}", "nothing can be compared", "or"),
-    }
+    kinds = {verdict for found in verdicts.values() for verdict in found.values()}
     parts = []
-    for verdict, (template, text, joint) in said.items():
-        references: dict[tuple[str, ...], list[str]] = {}
-        for against, found in verdicts.items():
-            names = tuple(f"<em>{escape(name)}</em>" for name, here in found.items() if here == verdict)
-            references.setdefault(names, []).append(CONTROLS.get(against, f"<em>{escape(against)}</em>"))
-        for names, beside in references.items():
-            if names:
-                parts.append(f"with {listed(names)}, {template.format(text, f' {joint} '.join(beside))}")
+    for verdict, text in (("supported", better), ("refuted", worse)):
+        words = f"{text} "
+        for names, references in _grouped(verdicts, verdict):
+            parts.append(f"with {listed(names)}, {words}than with {' and '.join(references)}")
+            words = ""  # said once
+    if parts:
+        rest = [text for verdict, (text, _) in NO_SIDE.items() if verdict in kinds]
+        return "; ".join([*parts, *([f"otherwise {' or '.join(rest)}"] if rest else [])])
+    if len(kinds) == 1:
+        (verdict,) = kinds
+        names = {name for found in verdicts.values() for name in found}
+        who = f"with <em>{escape(*names)}</em>, " if len(names) == 1 else ""
+        references = [_called(against) for against, found in verdicts.items() if found]
+        return who + NO_SIDE[verdict][1].format(" or ".join(references))
+    for verdict, (_, template) in NO_SIDE.items():
+        for names, references in _grouped(verdicts, verdict):
+            parts.append(f"with {listed(names)}, {template.format(' or '.join(references))}")
     return "; ".join(parts)
+
+
+# What is said of verdicts that take no side: after others that do, and of some references.
+NO_SIDE = {
+    "open": ("no difference is shown", "no difference from {} is shown"),
+    "not determined": ("the difference is not determined", "the difference from {} is not determined"),
+    "not comparable": ("nothing can be compared", "nothing can be compared with {}"),
+}
+
+
+def _grouped(verdicts: Mapping[str, Mapping[str, str]], verdict: str) -> list[tuple[list[str], list[str]]]:
+    """Who has a verdict, and what texts call the references beside which just these have it."""
+    references: dict[tuple[str, ...], list[str]] = {}
+    for against, found in verdicts.items():
+        names = tuple(f"<em>{escape(name)}</em>" for name, here in found.items() if here == verdict)
+        if names:
+            references.setdefault(names, []).append(_called(against))
+    return [([*names], beside) for names, beside in references.items()]
+
+
+def _called(against: str) -> str:
+    return CONTROLS.get(against, f"<em>{escape(against)}</em>")
 
 
 def spoken(frame: pd.DataFrame, by: Sequence[str], digits: int = 2) -> str:

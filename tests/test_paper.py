@@ -109,8 +109,8 @@ def test_the_answer_names_model_splits_and_sides(findings: dict[str, Any]) -> No
     )
     alone = with_verdicts(everywhere(findings, "open"), "in_range", of_all("supported"))
     assert first.answer("tiny", alone) == (
-        f"<strong>In part</strong> for <code>tiny</code>: between the settings trained on {closer}; on unseen parameters "
-        "and on held-out families no difference is shown."
+        f"<strong>In part</strong> for <code>tiny</code>: between the settings trained on {closer}; on unseen "
+        "parameters and on held-out families no difference is shown."
     )
     halves = dict.fromkeys([("soft", "base"), ("soft", "format")], "supported")
     apart = first.answer("tiny", with_verdicts(all_gained, "held_out", of_all("open") | halves))

@@ -98,8 +98,8 @@ def test_where_some_take_a_side_the_others_are_not_named() -> None:
 def test_where_none_takes_a_side_different_verdicts_are_told_apart() -> None:
     beside = {"base": {"a": "open", "b": "open"}, "soft": {"a": "open", "b": "not comparable"}, "format": {}}
     assert plain(page.outcomes(beside, "better", "worse")) == (
-        "with a and b, no difference from the model as it comes is shown; with a, no difference from soft is shown; "
-        "with b, nothing can be compared with soft"
+        "no difference from the model as it comes is shown; with a, no difference from soft is shown; with b, nothing "
+        "can be compared with soft"
     )
 
 
@@ -110,7 +110,7 @@ def test_what_is_so_beside_several_is_said_once() -> None:
     )
     apart = {"base": {"a": "open", "b": "open"}, "format": {"a": "open"}}
     assert plain(page.outcomes(apart, "better", "worse")) == (
-        "no difference from the model as it comes or the format control is shown"
+        "no difference from the model as it comes is shown; with a, no difference from the format control is shown"
     )
 
 

@@ -77,10 +77,11 @@ def outcomes(verdicts: Mapping[str, Mapping[str, str]], better: str, worse: str)
     -------
     str
         Such as ``with soft, answers lie closer to the law than with the model as it comes and the format control;
-        otherwise no difference is shown``. Several of whom no verdict takes a side are named where these verdicts
-        differ and no other takes one. Empty where nothing is compared.
+        otherwise no difference is shown``. Where a verdict takes a side, those of whom none does are not named, nor is
+        anybody where it is said of all. Empty where nothing is compared.
     """
     kinds = {verdict for found in verdicts.values() for verdict in found.values()}
+    everyone = {f"<em>{escape(name)}</em>" for found in verdicts.values() for name in found}
     parts = []
     for verdict, text in (("supported", better), ("refuted", worse)):
         words = f"{text} "
@@ -90,15 +91,10 @@ def outcomes(verdicts: Mapping[str, Mapping[str, str]], better: str, worse: str)
     if parts:
         rest = [text for verdict, (text, _) in NO_SIDE.items() if verdict in kinds]
         return "; ".join([*parts, *([f"otherwise {' or '.join(rest)}"] if rest else [])])
-    if len(kinds) == 1:
-        (verdict,) = kinds
-        names = {name for found in verdicts.values() for name in found}
-        who = f"with <em>{escape(*names)}</em>, " if len(names) == 1 else ""
-        references = [_called(against) for against, found in verdicts.items() if found]
-        return who + NO_SIDE[verdict][1].format(" or ".join(references))
     for verdict, (_, template) in NO_SIDE.items():
         for names, references in _grouped(verdicts, verdict):
-            parts.append(f"with {listed(names)}, {template.format(' or '.join(references))}")
+            who = "" if len(names) > 1 and set(names) == everyone else f"with {listed(names)}, "
+            parts.append(who + template.format(" or ".join(references)))
     return "; ".join(parts)
 
 
@@ -116,12 +112,8 @@ def _grouped(verdicts: Mapping[str, Mapping[str, str]], verdict: str) -> list[tu
     for against, found in verdicts.items():
         names = tuple(f"<em>{escape(name)}</em>" for name, here in found.items() if here == verdict)
         if names:
-            references.setdefault(names, []).append(_called(against))
+            references.setdefault(names, []).append(CONTROLS.get(against, f"<em>{escape(against)}</em>"))
     return [([*names], beside) for names, beside in references.items()]
-
-
-def _called(against: str) -> str:
-    return CONTROLS.get(against, f"<em>{escape(against)}</em>")
 
 
 def spoken(frame: pd.DataFrame, by: Sequence[str], digits: int = 2) -> str:

@@ -104,7 +104,7 @@ def answer(model: str, found: Findings) -> str:
 
 
 def _told(split: str, found: Findings) -> str:
-    """What is shown on a split: of all at once where they agree, else of whom and against what."""
+    """What is shown on a split: of all at once where they agree, else who comes closer than what, or less close."""
     verdicts = {
         (method, reference): str(found[name]["verdict"])
         for reference in paper.REFERENCES
@@ -123,10 +123,9 @@ def _told(split: str, found: Findings) -> str:
         for side, words in sides.items()
         for who, references in _grouped([pair for pair, verdict in verdicts.items() if verdict == side])
     ]
-    left = _grouped([pair for pair, verdict in verdicts.items() if verdict == "open"])
-    none = [f"of {page.listed([*who])} from {page.listed(references)}" for who, references in left]
-    said = [", and ".join(parts)] if parts else []
-    return ", but ".join([*said, f"no difference is shown {page.listed(none)}"] if none else said)
+    if not parts:
+        return GAIN[together]
+    return ", and ".join([*parts, *(["no other difference is shown"] if "open" in verdicts.values() else [])])
 
 
 def _grouped(pairs: list[tuple[str, str]]) -> list[tuple[tuple[str, ...], list[str]]]:

@@ -67,8 +67,10 @@ def test_a_stage_depends_on_what_it_runs(name: str) -> None:
     else:
         first, path = "", Path(name)
     deps = [dep.replace("${item.benchmark}", first).replace("${item.name}", first) for dep in STAGES[name]["deps"]]
-    code = [dep for dep in deps if dep.startswith(".code/") and not dep.startswith(".code/sources/")]
-    assert code == [f".code/{path}.json"]
+    runs, code = ".code/runs.json", [dep for dep in deps if dep.startswith(".code/") and "/sources/" not in dep]
+    assert [dep for dep in code if dep != runs] == [f".code/{path}.json"]
+    of_runs = {"runs_folder = " in code_of(notebook) for notebook in NOTEBOOKS.get(name, {}).values()} or {False}
+    assert of_runs == {runs in code}
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

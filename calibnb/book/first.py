@@ -105,34 +105,28 @@ def answer(model: str, found: Findings) -> str:
 
 def _told(split: str, found: Findings) -> str:
     """What is shown on a split: of all at once where they agree, else who comes closer than what, or less close."""
-    verdicts = {
-        (method, reference): str(found[name]["verdict"])
-        for reference in paper.REFERENCES
-        for method in paper.METHODS
-        if (name := f"structured.{split}.{method}.w1_vs_{reference}") in found
-    }
-    together = paper.together(list(verdicts.values()))
+    verdicts: dict[str, dict[str, str]] = {}
+    for reference in paper.REFERENCES:
+        for method in paper.METHODS:
+            if (name := f"structured.{split}.{method}.w1_vs_{reference}") in found:
+                verdicts.setdefault(reference, {})[method] = str(found[name]["verdict"])
+    kinds = [verdict for here in verdicts.values() for verdict in here.values()]
+    together = paper.together(kinds)
     if together == "supported":
-        references = [CONTROLS[reference] for reference in dict.fromkeys(r for _, r in verdicts)]
+        references = [CONTROLS[reference] for reference in verdicts]
         return f"calibrated answers come closer to the target than those of {page.listed(references)}"
-    if len(set(verdicts.values())) < 2:
+    if len(set(kinds)) < 2:
         return GAIN[together]
     sides = {paper.SUPPORTED: "closer to the target than", paper.REFUTED: "less close to the target than"}
     parts = [
-        f"{page.listed([*who])} {'come' if len(who) > 1 else 'comes'} {words} {page.listed(references)}"
+        f"{page.listed(who)} {'come' if len(who) > 1 else 'comes'} {words} "
+        f"{page.listed([CONTROLS[reference] for reference in beside])}"
         for side, words in sides.items()
-        for who, references in _grouped([pair for pair, verdict in verdicts.items() if verdict == side])
+        for who, beside in page.grouped(verdicts, side)
     ]
     if not parts:
         return GAIN[together]
-    return ", and ".join([*parts, *(["no other difference is shown"] if "open" in verdicts.values() else [])])
-
-
-def _grouped(pairs: list[tuple[str, str]]) -> list[tuple[tuple[str, ...], list[str]]]:
-    """Methods, and what texts call the references that just these methods are held against."""
-    methods = {reference: tuple(m for m, r in pairs if r == reference) for _, reference in pairs}
-    groups = dict.fromkeys(methods.values())
-    return [(who, [CONTROLS[reference] for reference, names in methods.items() if names == who]) for who in groups]
+    return ", and ".join([*parts, *(["no other difference is shown"] if "open" in kinds else [])])
 
 
 def cards(found: Findings) -> HTML:

@@ -63,6 +63,14 @@ def values(numbers: Mapping[str, str], most: int = 4) -> str:
     return listed(texts[:most]) if texts else "not known"
 
 
+# What is said of verdicts that take no side: after others that do, and of some references.
+NO_SIDE = {
+    "open": ("no difference is shown", "no difference from {} is shown"),
+    "not determined": ("the difference is not determined", "the difference from {} is not determined"),
+    "not comparable": ("nothing can be compared", "nothing can be compared with {}"),
+}
+
+
 def outcomes(verdicts: Mapping[str, Mapping[str, str]], better: str, worse: str) -> str:
     """What became of a claim that variants better something, as part of a sentence of HTML.
 
@@ -81,38 +89,38 @@ def outcomes(verdicts: Mapping[str, Mapping[str, str]], better: str, worse: str)
         anybody where it is said of all. Empty where nothing is compared.
     """
     kinds = {verdict for found in verdicts.values() for verdict in found.values()}
-    everyone = {f"<em>{escape(name)}</em>" for found in verdicts.values() for name in found}
+    everyone = {name for found in verdicts.values() for name in found}
     parts = []
     for verdict, text in (("supported", better), ("refuted", worse)):
         words = f"{text} "
-        for names, references in _grouped(verdicts, verdict):
-            parts.append(f"with {listed(names)}, {words}than with {' and '.join(references)}")
+        for names, references in grouped(verdicts, verdict):
+            parts.append(f"with {_named(names)}, {words}than with {' and '.join(map(_called, references))}")
             words = ""  # said once
     if parts:
         rest = [text for verdict, (text, _) in NO_SIDE.items() if verdict in kinds]
         return "; ".join([*parts, *([f"otherwise {' or '.join(rest)}"] if rest else [])])
     for verdict, (_, template) in NO_SIDE.items():
-        for names, references in _grouped(verdicts, verdict):
-            who = "" if len(names) > 1 and set(names) == everyone else f"with {listed(names)}, "
-            parts.append(who + template.format(" or ".join(references)))
+        for names, references in grouped(verdicts, verdict):
+            who = "" if len(names) > 1 and set(names) == everyone else f"with {_named(names)}, "
+            parts.append(who + template.format(" or ".join(map(_called, references))))
     return "; ".join(parts)
 
 
-# What is said of verdicts that take no side: after others that do, and of some references.
-NO_SIDE = {
-    "open": ("no difference is shown", "no difference from {} is shown"),
-    "not determined": ("the difference is not determined", "the difference from {} is not determined"),
-    "not comparable": ("nothing can be compared", "nothing can be compared with {}"),
-}
+def _named(variants: Sequence[str]) -> str:
+    return listed([f"<em>{escape(name)}</em>" for name in variants])
 
 
-def _grouped(verdicts: Mapping[str, Mapping[str, str]], verdict: str) -> list[tuple[list[str], list[str]]]:
-    """Who has a verdict, and what texts call the references beside which just these have it."""
+def _called(reference: str) -> str:
+    return CONTROLS.get(reference, f"<em>{escape(reference)}</em>")
+
+
+def grouped(verdicts: Mapping[str, Mapping[str, str]], verdict: str) -> list[tuple[list[str], list[str]]]:
+    """Who has a verdict, and the references, by their keys in `verdicts`, beside which just these have it."""
     references: dict[tuple[str, ...], list[str]] = {}
     for against, found in verdicts.items():
-        names = tuple(f"<em>{escape(name)}</em>" for name, here in found.items() if here == verdict)
+        names = tuple(name for name, here in found.items() if here == verdict)
         if names:
-            references.setdefault(names, []).append(CONTROLS.get(against, f"<em>{escape(against)}</em>"))
+            references.setdefault(names, []).append(against)
     return [([*names], beside) for names, beside in references.items()]
 
 

@@ -211,6 +211,14 @@ def test_mean_over_items():
     assert alone.value == 2 and np.isnan([alone.low, alone.high]).all()
 
 
+@pytest.mark.parametrize("count", [2, 7, 100, 40_000])  # one block, several, one a resample
+def test_means_drawn_in_blocks_are_those_drawn_one_by_one(count):
+    x, rng = np.random.default_rng(1).normal(size=count), np.random.default_rng(5)
+    one_by_one = np.array([x[rng.integers(0, count, count)].mean() for _ in range(700)])
+    estimate = intervals.mean_interval(x, resamples=700, seed=5)
+    assert estimate[1:] == intervals.percentiles(one_by_one, 0.95)
+
+
 def test_items_are_averaged_over_seeds_and_compared_in_pairs():
     frame = pd.DataFrame({"item": ["a", "a", "b", "b"], "x": [1.0, 3.0, 5.0, 5.0], "y": [1.0, np.nan, np.nan, np.nan]})
     rows = intervals.summarise_items(frame, ["x", "y"], item="item", resamples=100, seed=0).set_index("measure")

@@ -25,6 +25,10 @@ from scipy import stats
 from calibnb.laws.distances import Floats
 
 
+# Resamples are drawn in blocks of about so many items: fast, since they stay in a core's cache, and of little memory.
+_CELLS = 1 << 15
+
+
 class Estimate(NamedTuple):
     """A value and its 95 % interval, in the unit of the value."""
 
@@ -175,7 +179,9 @@ def mean_interval(values: npt.ArrayLike, *, resamples: int, seed: int, level: fl
     if len(x) < 2:
         return Estimate(float(x[0]) if len(x) else float("nan"), float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
-    means = np.array([x[rng.integers(0, len(x), len(x))].mean() for _ in range(resamples)])
+    at_once = max(1, _CELLS // len(x))
+    drawn = (min(at_once, resamples - i) for i in range(0, resamples, at_once))
+    means = np.concatenate([x[rng.integers(0, len(x), (some, len(x)))].mean(axis=1) for some in drawn])
     return Estimate(float(x.mean()), *percentiles(means, level))
 
 

@@ -709,7 +709,7 @@ def test_a_profile_leaves_a_method_out() -> None:
 
 # What each profile's own methods have other than the study's of that name, or other than the defaults.
 SMALL = {"accumulation_steps": 1, "lora_rank": 32, "lora_alpha": 64, "lora_targets": "all-linear"}
-SHORT = SMALL | {"epochs": 0.107, "validations": 1, "learning_rate": 2.0e-3}
+SHORT = SMALL | {"epochs": 0.0714, "validations": 1, "learning_rate": 2.0e-3}
 FULL = {"epochs": 1, "validations": 4, "validation_settings": 84}
 TINY = SMALL | {"draws_per_prompt": 4, "max_bins": 101, "epochs": 0.06, "prompts_per_step": 4, "learning_rate": 2.0e-3}
 TINY |= {"lora_rank": 2, "lora_alpha": 4}

@@ -179,11 +179,11 @@ class Chapter:
         return whole.astype({name: float for name in ("value", "low", "high") if name in whole})  # without rows, too
 
     def answer(self, say: Callable[[str], str]) -> HTML:
-        """What was found, a sentence of HTML for every model."""
-        return page.answer("<br>".join(self._said(say)) or NOTHING)
+        """What was found, a sentence of HTML for every model, the first of which is seen at once."""
+        return page.answer(*(self._said(say) or [NOTHING]))
 
     def shows(self, say: Callable[[str], str]) -> HTML:
-        """What else a page shows: paragraphs as :meth:`answer` has them, in the size of the text."""
+        """What else a page shows: a paragraph of HTML for every model."""
         return page.paragraphs(*(self._said(say) or [NOTHING]))
 
     def _said(self, say: Callable[[str], str]) -> list[str]:

@@ -37,9 +37,11 @@ def number(value: float, low: float, high: float, digits: int = 2) -> str:
     return f'<span class="number" title="{interval}">{shown}</span>'
 
 
-def answer(sentence: str) -> HTML:
-    """What a page found, in one sentence of HTML below its question."""
-    return _html(f'<p class="answer">{sentence}</p>')
+def answer(sentence: str, *others: str) -> HTML:
+    """What a page found, in one sentence of HTML below its question; those on other models and runs are in a fold."""
+    found = _html(f'<p class="answer">{sentence}</p>')
+    title = f"What was found with other models and runs ({len(others)})"
+    return together(found, fold(title, paragraphs(*others))) if others else found
 
 
 def paragraphs(*texts: str) -> HTML:

@@ -24,7 +24,6 @@ from scipy import stats
 
 from calibnb.laws.distances import Floats
 
-
 # Resamples are drawn in blocks of about so many items: fast, since they stay in a core's cache, and of little memory.
 _CELLS = 1 << 15
 

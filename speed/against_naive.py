@@ -1,4 +1,4 @@
-"""Exact evaluation against Monte Carlo, and packed training against one row a completion.
+"""Exact evaluation against Monte Carlo, packed training against one row a completion, searches side by side.
 
 Naive evaluation draws 1,000 answers in batches of 16, the prompt encoded anew for every batch, and scores 4
 sampled paths for the KL, one forward pass a path. Naive training gives every drawn completion a row of its own
@@ -18,7 +18,7 @@ from calibnb.laws import canonical
 from calibnb.laws.specs import Spec
 from calibnb.training import adapters, objective, packing
 from calibnb.trees.attention import answer_log_probabilities
-from calibnb.trees.number_search import open_law
+from calibnb.trees.number_search import open_law, open_laws
 from calibnb.trees.trie import build
 
 
@@ -33,6 +33,26 @@ def exact(bench: Bench, spec: Spec) -> dict[str, float]:
     )  # fmt: skip
     closed = closed_measures(answer_log_probabilities(bench.body, ids, trie), law.probabilities)
     return closed | measures_of_open_law(found, Target.of(spec))
+
+
+def searches(bench: Bench, count: int) -> tuple[float, float, int]:
+    """Seconds for the open laws of some settings one after the other and side by side, and how many settings."""
+    some = [s for s in bench.settings if s.selected][:count]
+    prompts, search = [bench.prompt(spec) for spec in some], bench.params.benchmarks.structured.open
+
+    def search_each(prompts: list[list[int]]) -> None:
+        laws = open_laws(
+            bench.body, prompts, bench.numbers, bench.chat.end_id,
+            tolerance=search.tolerance, max_nodes=search.max_nodes, nodes_per_pass=search.nodes_per_pass,
+        )  # fmt: skip
+        for _ in laws:
+            pass
+
+    def one_by_one() -> None:
+        for prompt in prompts:
+            search_each([prompt])
+
+    return seconds(one_by_one, 1), seconds(lambda: search_each(prompts), 1), len(prompts)
 
 
 @torch.inference_mode()
@@ -134,6 +154,10 @@ def main() -> None:
             f"  naive {naive:7.1f} s (nW1 {drawn['nw1']:.3f})  ratio {naive / ours:6.1f}"
         )
     print(f"  geometric mean of the ratios: {np.exp(np.mean(np.log(ratios))):.1f}\n")
+
+    alone, beside, count = searches(bench, 16)
+    print(f"search of {count} settings: one by one {alone:.1f} s, side by side {beside:.1f} s")
+    print(f"  ratio {alone / beside:.2f}\n")
 
     method = bench.params.finetune["soft"]
     model = adapters.with_adapter(load(args.weights, None).model, method)

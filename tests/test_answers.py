@@ -28,6 +28,7 @@ from calibnb.trees.number_search import (
     interval,
     number_tokens,
     open_law,
+    open_laws,
     stand_in,
 )
 from calibnb.trees.sampling import sample
@@ -122,6 +123,25 @@ def test_a_node_budget_stops_the_search(setting) -> None:  # type: ignore[no-unt
     assert law.nodes == 33
     assert law.passes >= 3  # the first pass has the root alone
     assert law.certificate > 0.01
+
+
+@pytest.mark.parametrize("rows", [96, 1])
+def test_laws_searched_side_by_side_are_those_of_each_prompt_alone(setting, monkeypatch, rows: int) -> None:  # type: ignore[no-untyped-def]
+    model, tokenizer, numbers, _, end_id = setting
+    chat, body = chat_format(tokenizer), Body(model)
+    asked = ["a number", "please, a number between one and a hundred", "a", "", "another number of yours"]
+    prompts = [*(chat.prompt_ids(text) for text in asked), [5]]
+    how = {"tolerance": 0.93, "max_nodes": 400, "nodes_per_pass": 32}
+    alone = [open_law(body, prompt, numbers, end_id, **how) for prompt in prompts]
+    assert len({law.passes for law in alone}) > 1  # some end before others
+    monkeypatch.setattr(number_search, "TOGETHER", rows)
+    together = list(open_laws(body, prompts, numbers, end_id, **how))
+    assert len(together) == len(prompts)
+    for found, expected in zip(together, alone, strict=True):
+        assert (found.nodes, found.passes) == (expected.nodes, expected.passes)
+        mass = dict(zip(expected.text, expected.mass, strict=True))
+        assert dict(zip(found.text, found.mass, strict=True)) == pytest.approx(mass, rel=1e-4)
+        assert found.certificate == pytest.approx(expected.certificate, rel=1e-4)
 
 
 def test_open_law_agrees_with_100_000_samples(digit_tokenizer: PreTrainedTokenizerFast) -> None:

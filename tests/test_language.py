@@ -940,7 +940,7 @@ def test_run_paraphrases_is_the_open_law_of_each_prompt(llama: PreTrainedModel, 
             tolerance=0.5, max_nodes=40, nodes_per_pass=20,
         )  # fmt: skip
         for name, value in measures_of_open_law(found, Target.of(item.spec)).items():
-            assert row[name] == pytest.approx(value, nan_ok=True)
+            assert row[name] == pytest.approx(value, rel=1e-4, nan_ok=True)
         assert row["valid_mass"] > 0 and row["wording"] == item.wording
 
 

@@ -10,9 +10,10 @@ Tokens that all prompts of a batch share are encoded once; their keys and values
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -356,8 +357,11 @@ class Body:
             cache.batch_repeat_interleave(rows)
         return cache
 
-    def rows(self, rows: Rows, prefix: Sequence[int]) -> Tensor:
-        """Last hidden states of packed rows after a shared prefix, flattened to ``[b * s, h]``."""
+    def rows(self, rows: Rows, prefix: Sequence[int], encoded: DynamicCache | None = None) -> Tensor:
+        """Last hidden states of packed rows after a shared prefix, flattened to ``[b * s, h]``.
+
+        The prefix is run anew unless its keys and values for these rows are given, which the call adds to.
+        """
         b, s = rows.token.shape
         at = torch.arange(s, device=self.device)
         # [b, q, k]: k is q itself or one of its ancestors
@@ -365,7 +369,7 @@ class Body:
         before = torch.ones((b, s, len(prefix)), dtype=torch.bool, device=self.device)
         key_position = torch.cat([torch.arange(len(prefix), device=self.device).expand(b, -1), rows.position], dim=1)
         hidden = self.forward(
-            rows.token, rows.position, torch.cat([before, tree], dim=2), key_position, self.encode(prefix, b)
+            rows.token, rows.position, torch.cat([before, tree], dim=2), key_position, encoded or self.encode(prefix, b)
         )
         return hidden.reshape(b * s, -1)
 
@@ -427,19 +431,31 @@ def blocks(trie: Trie, size: int) -> Iterator[tuple[Bools, Bools]]:
 
 
 @torch.inference_mode()
-def log_probabilities(body: Body, prompt: Sequence[int], trie: Trie, block: int = 1024) -> Floats:
-    """Log-probability of every node's token given its parent, ``[n]``, 0 at the root.
+def all_log_probabilities(
+    body: Body, prompts: Sequence[Sequence[int]], tries: Iterable[Trie], block: int = 1024
+) -> Iterator[Floats]:
+    """For each prompt and its trie the log-probability of every node's token given its parent, ``[n]``, 0 at the root.
 
-    Memory is bounded by ``block`` nodes; the cost is linear in the size of the trie.
+    What all prompts begin with is encoded once. Memory is bounded by ``block`` nodes; the cost is linear in the size of
+    the tries.
     """
-    prefix = list(prompt[:-1])
-    logq = np.zeros(len(trie.token))
-    for keep, own in blocks(trie, block):
-        piece = segment(prompt, len(prefix), trie, keep)
-        hidden = body.rows(pack([piece], 0, body.device), prefix)
-        children = 1 + np.flatnonzero(own[trie.parent[1:]])
-        logq[children] = body.scores(hidden, piece.index[trie.parent[children]], trie.token[children])
-    return logq
+    shared = shared_prefix(prompts)
+    prefix = list(prompts[0][:shared])
+    encoded = body.encode(prefix)
+    for prompt, trie in zip(prompts, tries, strict=True):
+        logq = np.zeros(len(trie.token))
+        for keep, own in blocks(trie, block):
+            piece = segment(prompt, shared, trie, keep)
+            hidden = body.rows(pack([piece], 0, body.device), prefix, copy.deepcopy(encoded))
+            children = 1 + np.flatnonzero(own[trie.parent[1:]])
+            logq[children] = body.scores(hidden, piece.index[trie.parent[children]], trie.token[children])
+        yield logq
+
+
+def log_probabilities(body: Body, prompt: Sequence[int], trie: Trie, block: int = 1024) -> Floats:
+    """:func:`all_log_probabilities` of one prompt."""
+    (found,) = all_log_probabilities(body, [prompt], [trie], block)
+    return found
 
 
 def answer_log_probabilities(body: Body, prompt: Sequence[int], trie: Trie, block: int = 1024) -> Floats:

@@ -25,7 +25,7 @@ from calibnb.laws import distances
 from calibnb.laws.specs import evenly
 from calibnb.models.chatformat import ChatFormat
 from calibnb.trees.attention import Body, answer_log_probabilities
-from calibnb.trees.number_search import number_tokens, open_law
+from calibnb.trees.number_search import number_tokens, open_laws
 from calibnb.trees.params import OpenParams
 from calibnb.trees.trie import Floats, build
 
@@ -179,15 +179,14 @@ def run_paraphrases(
         structured benchmark's results; and the measures of `structured.measures_of_open_law`, ``nw1`` and
         ``valid_mass`` among them.
     """
-    numbers = number_tokens(vocabulary)
-    rows = []
     chosen = [item for item in items if isinstance(item, Paraphrase)]
     targets = {spec: Target.of(spec) for spec in dict.fromkeys(item.spec for item in chosen)}
-    for item in tqdm(chosen, desc="ordinary language, other wordings", unit="item"):
-        found = open_law(
-            body, chat.prompt_ids(item.prompt), numbers, chat.end_id,
-            tolerance=search.tolerance, max_nodes=search.max_nodes, nodes_per_pass=search.nodes_per_pass,
-        )  # fmt: skip
+    laws = open_laws(
+        body, [chat.prompt_ids(item.prompt) for item in chosen], number_tokens(vocabulary), chat.end_id,
+        tolerance=search.tolerance, max_nodes=search.max_nodes, nodes_per_pass=search.nodes_per_pass,
+    )  # fmt: skip
+    rows = []
+    for item, found in zip(tqdm(chosen, desc="ordinary language, other wordings", unit="item"), laws, strict=True):
         about = {"suite": item.suite, "id": item.id, "prompt": item.prompt, "wording": item.wording}
         setting = {"family": item.spec.family, "label": item.spec.label, "split": item.spec.split}
         rows.append(about | setting | measures_of_open_law(found, targets[item.spec]))

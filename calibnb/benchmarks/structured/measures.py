@@ -2,13 +2,15 @@
 
 Two exact measurements and a sampled cross-check. *Closed*: on the law's own canonical strings, KL(target ||
 model), split by the chain rule into the price of not writing one of them (format) and the KL given that one
-was written (shape). *Open*: on every number the model can write, by :func:`calibnb.trees.number_search.open_law`.
+was written (shape). *Open*: on every number the model can write, by
+:func:`calibnb.trees.number_search.open_laws`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import tee
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +27,8 @@ from calibnb.laws.parsing import allowed, parse_number
 from calibnb.laws.settings import Question
 from calibnb.laws.specs import Spec
 from calibnb.models.chatformat import ChatFormat
-from calibnb.trees.attention import Body, answer_log_probabilities
-from calibnb.trees.number_search import NumberTokens, OpenLaw, number_tokens, open_law
+from calibnb.trees.attention import Body, all_log_probabilities
+from calibnb.trees.number_search import OpenLaw, number_tokens, open_laws
 from calibnb.trees.params import OpenParams
 from calibnb.trees.sampling import Ask
 from calibnb.trees.trie import build
@@ -239,19 +241,21 @@ def run(
         A row a setting (its family, label, split, and all measures), and the open laws themselves as rows ``label,
         value, mass``, open prefixes at their stand-in values.
     """
-    numbers: NumberTokens = number_tokens(vocabulary)
+    prompts = [chat.prompt_ids(question.prompt) for question in asked]
+    laws, again = tee(canonical.of_spec(question.spec, space) for question in asked)
+    tries, to_score = tee(build(chat.answer_ids(law.strings), law.probabilities, chat.end_id) for law in again)
+    closed = all_log_probabilities(body, prompts, to_score)
+    opened = open_laws(
+        body, prompts, number_tokens(vocabulary), chat.end_id,
+        tolerance=search.tolerance, max_nodes=search.max_nodes, nodes_per_pass=search.nodes_per_pass,
+    )  # fmt: skip
     rows, found_laws = [], []
-    for question in tqdm(asked, desc="structured sampling", unit="setting"):
-        spec, ids = question.spec, chat.prompt_ids(question.prompt)
-        law = canonical.of_spec(spec, space)
-        trie = build(chat.answer_ids(law.strings), law.probabilities, chat.end_id)
-        closed = closed_measures(answer_log_probabilities(body, ids, trie), law.probabilities)
-        found = open_law(
-            body, ids, numbers, chat.end_id,
-            tolerance=search.tolerance, max_nodes=search.max_nodes, nodes_per_pass=search.nodes_per_pass,
-        )  # fmt: skip
+    bar = tqdm(asked, desc="structured sampling", unit="setting")
+    for question, law, trie, logp, found in zip(bar, laws, tries, closed, opened, strict=True):
+        spec = question.spec
         about = {"family": spec.family, "label": spec.label, "split": spec.split, "selected": spec.selected}
-        rows.append(about | closed | measures_of_open_law(found, Target.of(spec)))
+        on_grid = closed_measures(trie.along(logp), law.probabilities)
+        rows.append(about | on_grid | measures_of_open_law(found, Target.of(spec)))
         values = pd.DataFrame({"value": [*found.value, *found.open_value], "mass": [*found.mass, *found.open_mass]})
         merged = values.groupby("value", as_index=False, sort=True)["mass"].sum()
         found_laws.append(merged.assign(label=spec.label, split=spec.split))

@@ -16,7 +16,7 @@ from calibnb.laws.parsing import allowed
 from calibnb.laws.settings import Question
 from calibnb.models.chatformat import ChatFormat
 from calibnb.trees.attention import Body
-from calibnb.trees.number_search import NumberTokens, OpenLaw, number_tokens, open_law
+from calibnb.trees.number_search import OpenLaw, number_tokens, open_laws
 from calibnb.trees.params import OpenParams
 
 Answers = tuple[Floats, Floats]  # values, and masses that sum up to what was found
@@ -91,24 +91,21 @@ def run(
         Rows of ``family, label, split``, `PARTS` with the ends ``_untold`` and ``_told``, ``followed_place`` and
         ``followed_spread``.
     """
-    numbers: NumberTokens = number_tokens(vocabulary)
-
-    def law_of(question: Question) -> OpenLaw:
-        return open_law(
-            body, chat.prompt_ids(question.prompt), numbers, chat.end_id,
-            tolerance=search.tolerance, max_nodes=search.max_nodes, nodes_per_pass=search.nodes_per_pass,
-        )  # fmt: skip
-
     wrongly = {question.spec: question for question in asked["wrong"]}
-    rows = []
     pairs = list(zip(asked["untold"], asked["told"], strict=True))
-    for plain, told in tqdm(pairs, desc="told where the law lies", unit="setting"):
+    questions = [q for plain, told in pairs for q in (plain, told, wrongly.get(plain.spec)) if q is not None]
+    laws = open_laws(
+        body, [chat.prompt_ids(question.prompt) for question in questions], number_tokens(vocabulary), chat.end_id,
+        tolerance=search.tolerance, max_nodes=search.max_nodes, nodes_per_pass=search.nodes_per_pass,
+    )  # fmt: skip
+    rows = []
+    for plain, _ in tqdm(pairs, desc="told where the law lies", unit="setting"):
         spec = plain.spec
         row: dict[str, object] = {"family": spec.family, "label": spec.label, "split": spec.split}
-        laws = {"untold": law_of(plain), "told": law_of(told)}
-        for way, found in laws.items():
+        untold, told = next(laws), next(laws)
+        for way, found in {"untold": untold, "told": told}.items():
             row |= {f"{name}_{way}": value for name, value in parts(plain, found).items()}
         nowhere = (np.zeros(0), np.zeros(0))
-        misled = answers_of(law_of(wrongly[spec])) if spec in wrongly else nowhere
-        rows.append(row | followed(plain, answers_of(laws["told"]), misled))
+        misled = answers_of(next(laws)) if spec in wrongly else nowhere
+        rows.append(row | followed(plain, answers_of(told), misled))
     return pd.DataFrame(rows)

@@ -154,7 +154,8 @@ class _Search:
     ancestor : [n, n] bool array
         ``ancestor[i, j]``: node ``j`` is ``i`` or above it.
     token, depth, slot : [n] int array
-        The token to read at a node, the tokens between root and node, and where its key stands in the cache.
+        The token to read at a node (the root's is the prompt's), the tokens between root and node, and where its key
+        stands in the cache.
     """
 
     def __init__(
@@ -187,7 +188,6 @@ class _Search:
         self.dust = np.zeros(max_nodes)
         self.closed_text: list[str] = []
         self.closed_logp: list[Floats] = []
-        self.token[0] = prompt[-1]
 
     def _text(self, parent: int, column: int) -> str:
         return "" if parent < 0 else self.texts[parent] + self.tokens.text[column]

@@ -7,6 +7,7 @@ A model is named by an entry of the table (real weights that the Python package 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -142,17 +143,35 @@ def weights_file(source: Source) -> Path:
     return target
 
 
+@contextlib.contextmanager
+def _read_once() -> Iterator[None]:
+    """Within it a GGUF file is read once.
+
+    transformers reads it for the tokenizer, the configuration and the weights, each time the whole head, which takes
+    ten seconds where there are 150,000 tokens.
+    """
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = functools.cache(reader)  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader  # type: ignore[misc]
+
+
 def _from_package(source: Source, out: Path) -> Card:
     """Unpack a GGUF file: dense bfloat16 safetensors, tokenizer, chat template, generation config."""
     from tokenizers import pre_tokenizers
 
-    gguf = weights_file(source)
-    where: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    tokenizer = AutoTokenizer.from_pretrained(**where)
-    # Without dequantize the weights may stay packed, run in float32 and refuse to be saved.
-    model = AutoModelForCausalLM.from_pretrained(
-        **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-    )
+    file = weights_file(source)
+    where: dict[str, Any] = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+    with _read_once():
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        # Without dequantize the weights may stay packed, run in float32 and refuse to be saved.
+        model = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )
     if source.digits_alone:
         backend = tokenizer.backend_tokenizer
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -167,8 +186,8 @@ def _from_package(source: Source, out: Path) -> Card:
     with room(out, sum(p.nbytes for p in model.parameters())):
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
-    for file in out.iterdir():
-        file.chmod(0o644)
+    for made in out.iterdir():
+        made.chmod(0o644)
     _tidy(out / "tokenizer_config.json", ("is_local", "local_files_only", "name_or_path"))
     _tidy(out / "config.json", ("_name_or_path", "_model_name_or_path"))
     return describe(out, source, ", ".join(source.packages), source.licence, False)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fetch_tokenizers
+import gguf
 import pytest
 import torch
 from conftest import CHATML, PIECES, digit_chat_tokenizer, load_real_tokenizer, merging_tokenizer, tiny_model
@@ -23,6 +24,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tokenizers import processors
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from calibnb.errors import UserError
 from calibnb.models import __main__, cards, chatformat, fetching, loading, naming, places, sources
@@ -725,6 +727,28 @@ def test_a_damaged_cache_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     source = packaged(monkeypatch, tmp_path, hashlib.sha256(b"".join(PARTS)).hexdigest())
     fetching.weights_file(source).write_bytes(b"damaged")
     assert fetching.weights_file(source).read_bytes() == b"".join(PARTS)
+
+
+def test_a_gguf_file_is_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """However often transformers reads it; afterwards every reading is one again."""
+    file, readings = tmp_path / "toy.gguf", []
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_context_length(77)
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
+
+    class Counted(gguf.GGUFReader):
+        def __init__(self, path: str) -> None:
+            readings.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Counted)
+    with fetching._read_once():
+        found = [load_gguf_checkpoint(str(file))["config"] for _ in range(3)]
+    assert readings == [str(file)] and [config["max_position_embeddings"] for config in found] == [77] * 3
+    load_gguf_checkpoint(str(file))
+    assert len(readings) == 2
 
 
 def test_wrong_hash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

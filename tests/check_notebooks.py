@@ -22,7 +22,7 @@ from notebook_code import plain_python
 
 from calibnb.book import style
 from calibnb.book.chapter import Chapter
-from calibnb.book.figures import curves, drawings, examples, judged, learning, points
+from calibnb.book.figures import answers, curves, drawings, examples, exchange, fidelity, judged, learning, points
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ONCE = "chapters"  # the folder of those that run once
@@ -30,7 +30,7 @@ LABEL = re.compile(r"^\(([\w-]+)\)=$|^\$\$ *\(([\w-]+)\)$|^:(?:name|label): *(\S
 
 
 def calls(source: str) -> set[str]:
-    """The functions that the code calls, as written: `display`, `points.headline`."""
+    """The functions that the code calls, as written: `display`, `points.measures`."""
     tree = ast.parse(plain_python(source))
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
@@ -39,7 +39,7 @@ def draws(source: str) -> bool:
     """Whether the code calls a function of the book, or a method of a chapter, that returns a figure."""
     modules = {
         module.__name__.rpartition(".")[2]: vars(module)
-        for module in (curves, drawings, examples, judged, learning, points, style)
+        for module in (answers, curves, drawings, examples, exchange, fidelity, judged, learning, points, style)
     }
     parts = [name.split(".") for name in calls(source) if name.count(".") == 1]
     places = [(modules.get(owner, vars(Chapter)), name) for owner, name in parts]

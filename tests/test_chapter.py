@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from made_up import METHODS, VARIANTS, tables
+from made_up import METHODS, VARIANTS, tables, write
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from notebook_code import ROOT
@@ -91,6 +91,26 @@ def test_a_committed_run_without_its_tables_is_a_line(two: Sequence[Run], older:
     assert second.startswith("The run larger has no tables") and "\n" not in first + second
     assert found.runs == [OWN] and found.labels == ["tiny", "other"]
     pd.testing.assert_frame_equal(found.summary, chapter.Chapter(BENCHMARKS["novelty"], [OWN]).summary)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [(name, table) for name, about in BENCHMARKS.items() for table in about.kept]
+)
+def test_a_committed_run_without_one_table_is_a_line(two: Sequence[Run], name: str, table: str) -> None:
+    """Whether claims rest on it or not: what has the others is shown, and which run lacks it is said."""
+    if name != "baselines":  # made up are the tables that claims rest on
+        for run, model in ((OWN, "tiny"), (OWN, "other"), (LARGE, "tiny")):
+            for variant in run.lists[name]:
+                path = run.folder(name, model) / variant / f"{table}.parquet"
+                if not path.is_file():
+                    write(path, pd.DataFrame({"variant": [variant], "seed": [11]}))
+    for path in (LARGE.root / name / "tiny").rglob(f"{table}.parquet"):
+        path.unlink()
+    found = chapter.Chapter(BENCHMARKS[name], two)
+    if name != "baselines":  # of which base alone has some tables, and no page reads one by itself
+        assert set(found.frame(table)["model"]) == {"tiny", "other"}
+    lines = [note for note in found.notes if note.startswith("The run large has no tables for this page, or older")]
+    assert len(lines) == 1 and f"{table}.parquet" in lines[0]
 
 
 def test_an_own_run_without_its_tables_is_an_error(two: Sequence[Run]) -> None:
@@ -175,13 +195,17 @@ def test_findings_of_all_runs_by_what_pages_call_their_models(two: Sequence[Run]
     rows = {"results": ["a", "a@other", "b"], "runs/large/results": ["a"]}
     for root, ids in rows.items():
         Path(root, "findings.json").write_text(json.dumps([{"id": i, "value": n} for n, i in enumerate(ids)]))
-    found = outcomes.of_models(["tiny", "other"], [LARGE])
+    found, notes = outcomes.of_models(["tiny", "other"], [LARGE])
+    assert not notes
     assert {label: {i: row["value"] for i, row in rows.items()} for label, rows in found.items()} == {
         "tiny": {"a": 0, "b": 2},
         "other": {"a": 1},
         "tiny (large)": {"a": 0},
     }
-    assert list(outcomes.of_models([], [LARGE])) == ["tiny (large)"]
+    assert list(outcomes.of_models([], [LARGE])[0]) == ["tiny (large)"]
+    Path("runs/large/results/findings.json").unlink()
+    found, notes = outcomes.of_models(["tiny", "other"], [LARGE])
+    assert list(found) == ["tiny", "other"] and notes == ["The run large has no findings."]
 
 
 def test_claims_are_shown_with_their_model_where_there_are_several() -> None:

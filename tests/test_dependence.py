@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from notebook_code import ROOT
+from notebook_code import ROOT, code_of
 
 from calibnb.errors import UserError
 from calibnb.pipeline import dependence
@@ -241,8 +242,13 @@ def _program(source: str) -> str:
     return ast.dump(tree)
 
 
-def test_how_claims_are_judged_is_no_code_of_what_measures_and_trains() -> None:
-    judging = {"calibnb/evidence/claims.py", "calibnb/evidence/verdicts.py"}
+def test_how_claims_are_judged_and_the_book_looks_is_no_code_of_what_measures_and_trains() -> None:
+    judging = {f"calibnb/evidence/{name}.py" for name in ("claims", "verdicts", "wording")}
     stages = dependence.of_stages(ROOT)
     assert judging <= stages["chapters/structured"].keys()
-    assert [name for name in stages if name.startswith(("measure/", "models/")) and judging & stages[name].keys()] == []
+    measuring = {name: files.keys() for name, files in stages.items() if name.startswith(("measure/", "models/"))}
+    assert len(measuring) == 15
+    for name, files in measuring.items():
+        assert not [file for file in files if file in judging or file.startswith("calibnb/book/")], name
+        words = re.findall(r"\w+", code_of(ROOT / "notebooks" / f"{name}.ipynb"))
+        assert not {"matplotlib", "seaborn"} & set(words), name

@@ -16,7 +16,7 @@ from scipy import stats
 
 from calibnb.book import style as book_style
 from calibnb.book import tables
-from calibnb.book.figures import curves, drawings, examples, judged, learning, points
+from calibnb.book.figures import answers, curves, drawings, examples, exchange, fidelity, judged, learning, points
 from calibnb.evidence import results
 from calibnb.laws import distances
 
@@ -127,10 +127,10 @@ def all_figures() -> dict[str, Figure]:
     )
     search = pd.DataFrame({"variant": ["soft"] * 3, "nodes": [64, 128, 256], "certificate": [0.5, 0.1, 0.01]})
     return {
-        "headline": points.headline(headline_frame(), variants=VARIANTS, splits=SPLITS),
+        "headline": fidelity.headline(headline_frame(), variants=VARIANTS, splits=SPLITS),
         "families": points.per_family_dots(family_frame(), variants=VARIANTS),
-        "kl": points.kl_split(parts, variants=VARIANTS, splits=SPLITS[1:]),
-        "sampled": points.exact_vs_sampled(sampled, variants=["soft", "base"], draws=200),
+        "kl": fidelity.kl_split(parts, variants=VARIANTS, splits=SPLITS[1:]),
+        "sampled": fidelity.exact_vs_sampled(sampled, variants=["soft", "base"], draws=200),
         "overlay": curves.overlay_grid(overlays(), variants=["base", "soft"]),
         "density": curves.density_grid(overlays(), variants=["base", "soft"]),
         "mixing": curves.said_against_asked(said_frame(), variants=VARIANTS),
@@ -152,7 +152,7 @@ def all_figures() -> dict[str, Figure]:
         "measures": points.measures(
             headline_frame().rename(columns={"split": "measure"}), variants=VARIANTS, labels=dict.fromkeys(SPLITS, "x")
         ),
-        "letters": points.letter_bars(
+        "letters": answers.letter_bars(
             pd.DataFrame(
                 {"variant": v, "letter": k, "kind": kind, "value": x, "low": x / 2, "high": x * 1.5}
                 for v, x in (("base", 0.25), ("soft", math.nan))
@@ -161,20 +161,20 @@ def all_figures() -> dict[str, Figure]:
             ),
             variants=["base", "soft"],
         ),
-        "letters alone": points.letter_bars(
+        "letters alone": answers.letter_bars(
             pd.DataFrame(
                 {"variant": "soft", "letter": list("ABCD"), "kind": "exact", "value": 0.25, "low": 0.2, "high": 1}
             ),
             variants=["soft"],
             label="probability",
         ),
-        "strip": points.strip(
+        "strip": answers.strip(
             pd.DataFrame({"group": ["same", "same", "different"], "value": [0.9, 0.8, 0.1]}),
             groups=["same", "different"],
             label="x",
             reference=0.5,
         ),
-        "curves": points.curves(
+        "curves": answers.curves(
             checkpoints[checkpoints["split"] == SPLITS[0]],
             variants=VARIANTS,
             x="prompts",
@@ -211,7 +211,7 @@ def test_the_trade_off_joins_what_no_other_variant_beats():
         for m, values in (("score", able), ("nW1", error))
         for v in VARIANTS
     ]
-    figure = points.tradeoff(
+    figure = exchange.tradeoff(
         pd.DataFrame(rows), variants=VARIANTS, x="score", xlabel="right", panels={"nW1": "unseen"}, ylabel="nW1"
     )
     (axis,) = figure.axes
@@ -227,7 +227,7 @@ def test_over_draws_the_level_and_joins_one_variant_a_place():
         for v, (share, y) in values.items()
     ]
     rows += [row | {"measure": "difference"} for row in rows if row["variant"] != "base"]
-    figure = points.over(
+    figure = exchange.over(
         pd.DataFrame(rows),
         variants=["hard", "soft", "near"],
         x="share",
@@ -244,7 +244,7 @@ def test_over_draws_the_level_and_joins_one_variant_a_place():
 
 
 def test_a_figure_is_shown_once():
-    points.headline(headline_frame(), variants=VARIANTS, splits=SPLITS)
+    fidelity.headline(headline_frame(), variants=VARIANTS, splits=SPLITS)
     assert mpl.pyplot.get_fignums() == []
 
 
@@ -260,7 +260,7 @@ def test_the_colours_of_the_variants_are_fixed_and_distinct():
 
 def test_headline_draws_each_value_at_its_place():
     frame = headline_frame()
-    figure = points.headline(frame, variants=VARIANTS, splits=SPLITS)
+    figure = fidelity.headline(frame, variants=VARIANTS, splits=SPLITS)
     for axis, split in zip(figure.axes, SPLITS, strict=True):
         assert axis.get_title() == book_style.SPLITS[split]
         drawn = {to_hex(c[0].get_color()).upper(): c[0].get_xdata()[0] for c in axis.containers}
@@ -275,7 +275,7 @@ def test_headline_is_logarithmic_where_one_would_press_the_others_to_the_edge(fa
     frame = headline_frame()
     frame["high"] = frame["high"].clip(upper=4.0)
     frame.loc[frame.index[0], "high"] = far
-    figure = points.headline(frame, variants=VARIANTS, splits=SPLITS)
+    figure = fidelity.headline(frame, variants=VARIANTS, splits=SPLITS)
     assert {axis.get_xscale() for axis in figure.axes} == {scale}
 
 
@@ -318,7 +318,7 @@ def test_of_calibrated_variants_each_later_one_is_narrower(draw):
 
 def test_headline_leaves_a_missing_variant_out():
     frame = headline_frame().query("variant != 'base'")
-    figure = points.headline(frame, variants=VARIANTS, splits=["unseen"])
+    figure = fidelity.headline(frame, variants=VARIANTS, splits=["unseen"])
     assert len(figure.axes[0].containers) == 3
 
 
@@ -373,7 +373,7 @@ def test_kl_bars_stack():
         [("unseen", "soft", "format", 0.5, 0.4, 0.6), ("unseen", "soft", "shape", 2.0, 1.5, 2.5)],
         columns=["split", "variant", "part", "value", "low", "high"],
     )
-    figure = points.kl_split(parts, variants=["soft"], splits=["unseen"])
+    figure = fidelity.kl_split(parts, variants=["soft"], splits=["unseen"])
     bars = figure.axes[0].patches
     assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(0.0, 0.5), (0.5, 2.0)]
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def expected_stages() -> set[str]:
         "finetune": [f"{tiny}-{method}-{seed}" for method in study["methods"] for seed in study["seeds"]],
         "measure": [f"{name}-{tiny}-{variant}" for name in study["benchmarks"] for variant in study["variants"]],
         "chapter": list(study["benchmarks"]),
-        **{name: STAGES[name]["matrix"]["name"] for name in ("overview", "page")},
+        **{name: STAGES[name]["matrix"]["name"] for name in ("overview", "page", "ground")},
     }
     return {f"{name}@{item}" if item else name for name in STAGES for item in matrix.get(name, [""])}
 
@@ -189,6 +189,7 @@ def expected_stages() -> set[str]:
 def test_everything_ran_and_nothing_runs_twice(clone: Clone) -> None:
     lock = yaml.safe_load((clone.folder / "dvc.lock").read_text())
     assert expected_stages() <= set(lock["stages"])
+    assert len((clone.folder / "dvc.lock").read_text().splitlines()) <= 6000
     assert clone.ran("dvc", "repro") == set()
     # What is committed and what is not
     assert clone.ok("git", "status", "--porcelain") == ""
@@ -278,7 +279,7 @@ def test_a_kept_run_is_read_beside_the_others_and_computes_nothing(clone: Clone)
 def test_a_parameter_of_one_method_runs_what_depends_on_it(clone: Clone) -> None:
     ran = clone.ran("dvc", "exp", "run", "-S", "finetune.soft.learning_rate=0.003")
     assert {"finetune@./tiny-soft-11", "measure@structured-./tiny-soft", "findings", "book"} <= ran
-    others = {n for n in expected_stages() if n.startswith(("finetune", "measure", "weights", "page"))}
+    others = {n for n in expected_stages() if n.startswith(("finetune", "measure", "weights", "page", "ground"))}
     assert ran & {name for name in others if "soft" not in name} == set()
     changed = json.loads(clone.ok("dvc", "metrics", "diff", "--json"))
     assert "results/structured/tiny/soft.json" in changed
@@ -303,6 +304,9 @@ def altered(clone: Clone) -> Iterator[Callable[[str, str, str], None]]:
     for path, text in before.items():
         path.write_text(text, encoding="utf-8")
     clone.ok("dvc", "repro")  # what a test has run again comes back from DVC's cache
+
+
+SHOWING = {"chapter", "finetuning", "findings", "ground", "introduction", "overview", "page", "tradeoff"}
 
 
 def stale(clone: Clone) -> set[str]:
@@ -335,6 +339,11 @@ def test_a_picture_runs_its_chapter(clone: Clone, altered: Callable[[str, str, s
     # What it claims stays as it was, so that no other page has to be shown again.
     ran = clone.ran("dvc", "repro")
     assert ran == {"code", "chapter@openended", "book"}
+    altered("calibnb/book/figures/fidelity.py", "labelsize=9", "labelsize=8")
+    assert stale(clone) == {"chapter@structured"}
+    # What all chapters print their tables with is no part of what measures and trains.
+    altered("calibnb/book/tables.py", "digits: int = 2", "digits: int = 3")
+    assert {name.partition("@")[0] for name in stale(clone)} <= SHOWING
 
 
 @pytest.mark.slow
@@ -344,16 +353,35 @@ def test_code_runs_what_imports_it(clone: Clone, altered: Callable[[str, str, st
     assert stale(clone) == {f"measure@perplexity-./tiny-{variant}" for variant in study.variants}
 
 
+VARIANTS = params.merge(STUDY, yaml_files.read(ROOT / "profiles/test.yaml"))["variants"]
+MEASURED = {name: [f"measure@{name}-./tiny-{variant}" for variant in VARIANTS] for name in STUDY["benchmarks"]}
+
+
 @pytest.mark.slow
-def test_a_key_of_one_benchmark_runs_that_benchmark(clone: Clone, altered: Callable[[str, str, str], None]) -> None:
-    study = params.load(clone.folder / "params.yaml")
-    draws = study.benchmarks.openended.draws
-    altered("params.yaml", f"    draws: {draws}\n    max_new_tokens", "    draws: 2\n    max_new_tokens")
+@pytest.mark.parametrize(
+    ("name", "key", "quoting"),
+    [
+        ("openended", "draws", {}),
+        ("structured", "sampled.draws", {"ground@data", "ground@method"}),  # which show the same space of answers
+        ("capability", "items", {"tradeoff"}),
+        # The baselines leave as much room for an answer: theirs is the one benchmark that goes by keys of others.
+        ("openended", "max_new_tokens", {"beside", "chapter@baselines", *MEASURED["baselines"]}),
+    ],
+)
+def test_a_key_of_one_benchmark_runs_that_benchmark(
+    clone: Clone, altered: Callable[[str, str, str], None], name: str, key: str, quoting: Collection[str]
+) -> None:
+    text = (clone.folder / "params.yaml").read_text()
+    study = yaml.safe_load(text)
+    block, *_, last = study["benchmarks"][name], *key.split(".")
+    for part in key.split(".")[:-1]:
+        block = block[part]
+    block[last] -= 1
+    altered("params.yaml", text, yaml.safe_dump(study, sort_keys=False))
     # The check and what is asked are of the whole file; what they leave stays as it is.
-    measured = {f"measure@openended-./tiny-{variant}" for variant in study.variants}
-    assert stale(clone) == {"check", "items", "chapter@openended", *OVERVIEW, "findings", "book"} | measured
+    assert {"check", "items"} <= stale(clone)
     clone.ok("dvc", "repro", "check", "items")
-    assert stale(clone) == {"chapter@openended", *OVERVIEW, "findings", "book"} | measured
+    assert stale(clone) == {f"chapter@{name}", *OVERVIEW, "findings", "book", *MEASURED[name], *quoting}
 
 
 @pytest.mark.slow
@@ -366,7 +394,7 @@ def test_a_held_out_grid_trains_nothing(clone: Clone, altered: Callable[[str, st
     clone.ok("dvc", "repro", "check", "items")
     asking = ("structured", "baselines", "told")
     measured = {f"measure@{name}-./tiny-{variant}" for name in asking for variant in study.variants}
-    pages = {f"page@{name}" for name in STAGES["page"]["matrix"]["name"]}
+    pages = {f"ground@{name}" for name in STAGES["ground"]["matrix"]["name"]}
     assert {f"measure@structured-./tiny-{variant}" for variant in study.variants} <= stale(clone)
     assert stale(clone) <= measured | pages | {"beside", "introduction", *(f"chapter@{name}" for name in asking)}
 

@@ -55,6 +55,23 @@ def test_a_difference_is_a_gain_or_a_loss(low: float | None, high: float | None,
     assert verdicts.below_zero(low, high) == loss
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.6, 0.9, "supported"),
+        (0.500001, 0.6, "supported"),
+        (0.5, 0.9, "open"),
+        (0.4, 0.6, "open"),
+        (0.1, 0.5, "open"),
+        (0.1, 0.499999, "refuted"),
+        (0.1, 0.4, "refuted"),
+        *((low, high, "open") for low, high in ABSENT),
+    ],
+)
+def test_a_share_is_more_than_a_half(low: float | None, high: float | None, expected: str) -> None:
+    assert verdicts.above_half(low, high) == expected
+
+
 @pytest.mark.parametrize("edge", [-2.0, 0.0, 0.5])
 def test_the_directions_mirror_each_other(edge: float) -> None:
     sides = {(edge + 1, edge + 2): "supported", (edge - 1, edge + 1): "open", (edge - 2, edge - 1): "refuted"}

@@ -12,7 +12,7 @@ import pandas as pd
 from calibnb.evidence import verdicts
 from calibnb.evidence.claims import Claim, Section, Table, as_stated
 from calibnb.evidence.runs import Run
-from calibnb.evidence.splits import WHERE, named
+from calibnb.evidence.wording import WHERE, named
 
 Frame = pd.DataFrame
 

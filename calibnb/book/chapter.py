@@ -144,15 +144,25 @@ class Chapter:
         """Every model of every run."""
         return ((run, model) for run in self.runs for model in run.models)
 
+    def read(self, read: Callable[[Run], Frame]) -> Frame:
+        """A frame over the runs as :func:`of_each_run` has it; its lines go to the notes, which the page ends in."""
+        found, notes = of_each_run(self.runs, read)
+        self.notes += [note for note in notes if note not in self.notes]
+        return found
+
     def frame(self, table: str) -> Frame:
-        """A table of measurements over all runs, with ``model`` as pages call it."""
-        parts = [
-            results.measurements(run.folder(self.benchmark.name, model), self._variants(run), table, run.seeds).assign(
-                model=run.label(model)
-            )
-            for run, model in self.models()
-        ]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["model", "variant", "seed"])
+        """A table of measurements over all runs that have it, with ``model`` as pages call it."""
+
+        def of_run(run: Run) -> Frame:
+            folders = {run.label(model): run.folder(self.benchmark.name, model) for model in run.models}
+            parts = [
+                results.measurements(folder, self._variants(run), table, run.seeds).assign(model=label)
+                for label, folder in folders.items()
+            ]
+            return pd.concat(parts, ignore_index=True)
+
+        found = self.read(of_run)
+        return found if len(found.columns) else pd.DataFrame(columns=["model", "variant", "seed"])
 
     def each(self, frame: Frame, sum_up: Callable[[Frame], Frame], *, by: str = "") -> Frame:
         """What becomes of every model's and variant's part of a frame.

@@ -87,6 +87,16 @@ def typical(
     return out
 
 
+def spoken(shown: Iterable[Example]) -> str:
+    """The distances of settings in words, for those who do not see the picture."""
+    return " ".join(
+        f"{example.heading}, {example.setting.title}: nW1 "
+        + ", ".join(f"{variant} {nw1:.2f}" for variant, nw1 in example.distances.items() if not math.isnan(nw1))
+        + "."
+        for example in shown
+    )
+
+
 def _first_seed(table: pd.DataFrame) -> pd.Series[int]:
     """Of every row, the lowest seed of its variant."""
     return table.groupby("variant")["seed"].transform("min")

@@ -18,6 +18,7 @@ from calibnb.models.places import place
 
 Frame = pd.DataFrame
 FINDINGS = Path("results/findings")
+ALL = "findings.json"  # of all chapters
 FINDING = ("id", "question", "claim", "value", "low", "high", "unit", "source", "verdict", "model")
 
 
@@ -72,8 +73,12 @@ def claims_fold(found: Frame) -> HTML:
     return page.fold(f"Claims: {title}", meaning, claims_table(found))
 
 
-def of_models(models: Sequence[str], committed: Sequence[Run]) -> dict[str, dict[str, dict[str, Any]]]:
+def of_models(
+    models: Sequence[str], committed: Sequence[Run]
+) -> tuple[dict[str, dict[str, dict[str, Any]]], list[str]]:
     """Findings by what pages call a model, then by their ids without the end that names a further model.
+
+    And a line for every committed run that has none.
 
     Parameters
     ----------
@@ -83,14 +88,15 @@ def of_models(models: Sequence[str], committed: Sequence[Run]) -> dict[str, dict
         Further runs.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
+    notes = [f"The run {run.name} has no findings." for run in committed if not (run.root / ALL).is_file()]
     for root, names, run in [
         *([(Path("results"), models, "")] if models else []),
-        *((run.root, run.models, run.name) for run in committed),
+        *((run.root, run.models, run.name) for run in committed if (run.root / ALL).is_file()),
     ]:
-        for row in json.loads((root / "findings.json").read_text(encoding="utf-8")):
+        for row in json.loads((root / ALL).read_text(encoding="utf-8")):
             plain, model = _of_model(row["id"], names)
             found.setdefault(f"{model} ({run})" if run else model, {})[plain] = row
-    return found
+    return found, notes
 
 
 def read(names: Sequence[str]) -> list[dict[str, Any]]:

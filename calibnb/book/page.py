@@ -170,6 +170,13 @@ class Picture:
         return data, size | {"alt": self.text}
 
 
+def inline(picture: Picture) -> HTML:
+    """A picture as HTML, which can stand in a fold."""
+    data, about = picture._repr_png_()
+    size = f'width="{about["width"]}" height="{about["height"]}"'
+    return _html(f'<img alt="{escape(picture.text)}" {size} src="data:image/png;base64,{data}"/>')
+
+
 def fold(title: str, *parts: HTML | str) -> HTML:
     """Tables and paragraphs of HTML behind a line that opens them.
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from calibnb.evidence import comparisons, intervals, results, verdicts
 from calibnb.evidence.runs import Run
-from calibnb.evidence.splits import named
+from calibnb.evidence.wording import named
 from calibnb.models.places import place
 
 Finding = dict[str, str | float | None]

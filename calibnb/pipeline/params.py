@@ -278,17 +278,8 @@ def _method_problems(params: Params) -> Iterator[str]:
     fitted = params.temperature
     if fitted.method not in params.finetune:
         yield f"temperature.method: must be among the blocks of finetune ({known}), got {shown(fitted.method)}"
-    for name, method_params in params.finetune.items():
-        prompts, passes = method_params.prompts_per_step, method_params.accumulation_steps
-        if passes > prompts:
-            yield f"finetune.{name}.accumulation_steps: must be <= prompts_per_step = {prompts}, got {passes}"
-        mixture, near = method_params.mixture, method_params.kl_to_base
-        if mixture is None and near:
-            yield f"finetune.{name}.kl_to_base: must be 0 without a mixture, whose prompts it needs, got {near}"
-        if method_params.estimator == "trie" and method_params.average == "path":
-            yield f"finetune.{name}.average: must be tokens where estimator is trie, which has no paths, got path"
-        if mixture is not None and not (near or mixture.share):
-            yield f"finetune.{name}.mixture.share: must be > 0 where kl_to_base is 0, got {mixture.share}"
+    for name, how in params.finetune.items():
+        yield from (f"finetune.{name}.{problem}" for problem in how.problems())
     if not any(grid.train for grid in params.families.values()):
         yield "families: must be at least one family with a train grid, got none"
     yield from _default_problems(params)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -95,6 +95,18 @@ class FinetuneParams(Block):
     def space(self) -> SpaceParams:
         """The answers that a target spreads over."""
         return SpaceParams(discretisation=self.discretisation, num_decimals=self.num_decimals, max_bins=self.max_bins)
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong between keys, as ``key: must be ..., got ...``."""
+        if self.accumulation_steps > self.prompts_per_step:
+            most = f"prompts_per_step = {self.prompts_per_step}"
+            yield f"accumulation_steps: must be <= {most}, got {self.accumulation_steps}"
+        if self.mixture is None and self.kl_to_base:
+            yield f"kl_to_base: must be 0 without a mixture, whose prompts it needs, got {self.kl_to_base}"
+        if self.estimator == "trie" and self.average == "path":
+            yield "average: must be tokens where estimator is trie, which has no paths, got path"
+        if self.mixture is not None and not (self.kl_to_base or self.mixture.share):
+            yield f"mixture.share: must be > 0 where kl_to_base is 0, got {self.mixture.share}"
 
 
 Methods = dict[Literal["defaults"] | MethodName, FinetuneParams]

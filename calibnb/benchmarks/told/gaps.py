@@ -10,7 +10,7 @@ import pandas as pd
 
 from calibnb.evidence import comparisons, intervals
 from calibnb.evidence.claims import SEED
-from calibnb.evidence.splits import named
+from calibnb.evidence.wording import named
 
 FAR, NEAR = "held_out", "validation"
 

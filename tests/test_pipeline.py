@@ -189,7 +189,8 @@ def expected_stages() -> set[str]:
 def test_everything_ran_and_nothing_runs_twice(clone: Clone) -> None:
     lock = yaml.safe_load((clone.folder / "dvc.lock").read_text())
     assert expected_stages() <= set(lock["stages"])
-    assert len((clone.folder / "dvc.lock").read_text().splitlines()) <= 6000
+    lines = (clone.folder / "dvc.lock").read_text().splitlines()
+    assert len(lines) <= 80 * len(lock["stages"])  # of the study's 61 stages, 5,000
     assert clone.ran("dvc", "repro") == set()
     # What is committed and what is not
     assert clone.ok("git", "status", "--porcelain") == ""

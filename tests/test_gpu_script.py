@@ -15,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_up import METHODS, tables
 
 from calibnb import yaml_files
 from calibnb.benchmarks import registry
@@ -23,6 +24,7 @@ from calibnb.book.chapter import Chapter
 from calibnb.errors import UserError
 from calibnb.evidence import results, runs
 from calibnb.pipeline import execute, keep, params
+from calibnb.training.params import TRAINED, write_methods
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "speed" / "gpu.py"
@@ -137,6 +139,35 @@ def test_a_run_of_an_unknown_benchmark_is_refused_before_anything_is_written(
     assert keep.main(["mine", "--only", "structured"]) == 1
     assert "there is no results/findings/structured.json" in capsys.readouterr().err
     assert not Path("runs").exists()
+
+
+def test_tables_of_a_model_that_are_too_large_are_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model, benchmark, folder = "qwen2.5-coder-0.5b", "openended", tmp_path / "study"
+    tables(folder / "results", [model], ["base", "format", "soft"])
+    for name in ("params.yaml", "grids.yaml"):
+        shutil.copyfile(ROOT / name, folder / name)
+    write_methods({name: METHODS[name] for name in ("format", "soft")}, folder / TRAINED)
+    for name in (benchmark, "finetuning"):
+        results.write_json([], folder / "results" / "findings" / f"{name}.json")
+    (folder / "items" / "study").mkdir(parents=True)
+    (folder / "items" / "study" / "settings.jsonl").touch()
+    out = tmp_path / "runs" / "mine"
+    keep.keep(folder, out, [benchmark])
+    assert json.loads((out / "run.json").read_text())["provenance"].keys() == {
+        "date", "device", "dtype", "packages", "python"
+    }  # fmt: skip
+    kept = sorted(path.relative_to(out) for path in out.rglob("*.parquet"))
+    assert kept == [
+        Path("results") / benchmark / model / variant / f"{table}.parquet"
+        for variant in ("base", "format", "soft")
+        for table in ("categories",)
+    ]
+    size = sum((out / path).stat().st_size for path in kept)
+    monkeypatch.setattr(keep, "LARGEST", size)
+    keep.keep(folder, out, [benchmark])
+    monkeypatch.setattr(keep, "LARGEST", size - 1)
+    with pytest.raises(UserError, match=rf"mine: the tables of {model} take {size:,} bytes; allowed: {size - 1:,}"):
+        keep.keep(folder, out, [benchmark])
 
 
 def test_a_book_is_not_read_of_runs_of_some_benchmarks_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

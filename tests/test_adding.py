@@ -165,7 +165,7 @@ def test_a_method(tmp_path: Path) -> None:
 
 
 def test_a_benchmark(tmp_path: Path) -> None:
-    """One folder, one block of parameters, and two notebooks and a line in the table of contents, as the books say."""
+    """One folder and one block of parameters (and two notebooks, and a line in the table of contents)."""
     copied(tmp_path)
     coin = tmp_path / "calibnb" / "benchmarks" / "coin"
     coin.mkdir()

@@ -154,10 +154,10 @@ class Chapter:
         """A table of measurements over all runs that have it, with ``model`` as pages call it."""
 
         def of_run(run: Run) -> Frame:
-            folders = {run.label(model): run.folder(self.benchmark.name, model) for model in run.models}
+            name, variants = self.benchmark.name, self._variants(run)
             parts = [
-                results.measurements(folder, self._variants(run), table, run.seeds).assign(model=label)
-                for label, folder in folders.items()
+                results.measurements(run.folder(name, model), variants, table, run.seeds).assign(model=run.label(model))
+                for model in run.models
             ]
             return pd.concat(parts, ignore_index=True)
 

@@ -88,15 +88,15 @@ def of_models(
         Further runs.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    notes = [f"The run {run.name} has no findings." for run in committed if not (run.root / ALL).is_file()]
+    present = [run for run in committed if (run.root / ALL).is_file()]
     for root, names, run in [
         *([(Path("results"), models, "")] if models else []),
-        *((run.root, run.models, run.name) for run in committed if (run.root / ALL).is_file()),
+        *((run.root, run.models, run.name) for run in present),
     ]:
         for row in json.loads((root / ALL).read_text(encoding="utf-8")):
             plain, model = _of_model(row["id"], names)
             found.setdefault(f"{model} ({run})" if run else model, {})[plain] = row
-    return found, notes
+    return found, [f"The run {run.name} has no findings." for run in committed if run not in present]
 
 
 def read(names: Sequence[str]) -> list[dict[str, Any]]:

@@ -70,9 +70,9 @@ class Run:
         block: dict[str, Any] = read(self.root.parent / "params.yaml")["benchmarks"][benchmark]
         return block
 
-    def label(self, model: str) -> str:
-        """What pages call a model of this run."""
-        return f"{model} ({self.name})" if self.name else model
+    def label(self, name: str) -> str:
+        """What pages call a model or a method of this run."""
+        return f"{name} ({self.name})" if self.name else name
 
 
 def of_study(study: Any, root: Path = Path("results")) -> Run:
